@@ -1,0 +1,73 @@
+"""What every mixture is: a frozen config with three pure calls, and what it is told while it trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from apportion._config import Config
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TaskSizes:
+    """What a mixture knows of the tasks before training.
+
+    Shapes: ``examples`` and ``supervised`` are (T,) float64, in the collection's order: examples and supervised tokens
+    in each task's train split.
+    """
+
+    names: tuple[str, ...]
+    examples: Tensor
+    supervised: Tensor
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a mixture is told during training; a field is None where this update did not measure it.
+
+    ``progress`` is the share of the budget spent, in [0, 1]. ``losses`` (T,): each task's mean loss over supervised
+    tokens on the steering part of its validation split. ``alignment`` (T,): s_i = sum over task i's share of the batch of
+    <grad l_k, u> / B, that is p_i <g_i, u> in expectation, u being the objective's gradient (through the optimizer's
+    preconditioner).
+    """
+
+    progress: float
+    losses: Tensor | None = None
+    alignment: Tensor | None = None
+
+
+class Mixture(Config):
+    """A distribution over tasks, fixed or learnt; state is explicit and plain.
+
+    ``unit`` says what the distribution shares out: draws of examples, or supervised tokens. ``draws`` is how counts are
+    rounded in a step: ``systematic`` (low variance) or ``multinomial``. ``max_epochs`` caps how often any one task may be
+    seen; None lets small tasks repeat.
+    """
+
+    needs: ClassVar[Literal["nothing", "losses", "alignment"]] = "nothing"
+
+    unit: Literal["examples", "tokens"] = "examples"
+    draws: Literal["systematic", "multinomial"] = "systematic"
+    max_epochs: float | None = None
+
+    def init(self, tasks: TaskSizes) -> State:
+        """Return the state before training; everything the other two calls need is in it."""
+        raise NotImplementedError
+
+    def proportions(self, state: State) -> Tensor:
+        """Return p, (T,) float64, nonnegative, summing to one."""
+        return state["p"]
+
+    def update(self, state: State, feedback: Feedback) -> State:
+        """Return the state after feedback; a fixed mixture returns it unchanged. Never mutates ``state``."""
+        return state
+
+
+def uniform(n: int) -> Tensor:
+    """Return the uniform distribution over ``n`` tasks, (n,) float64."""
+    return torch.full((n,), 1.0 / n, dtype=torch.float64)
