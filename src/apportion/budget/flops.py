@@ -1,0 +1,197 @@
+"""What a pass costs, in FLOPs: the one place where the ledger's arithmetic is written down.
+
+Convention. A multiply-add counts 2. Counted: every matrix product of the model (linear layers, LoRA, the output head,
+both products of attention). Not counted: embedding look-ups, softmax, norms, activations, rotary element-wise work,
+the loss and the optimizer: together 1-3 % for hidden sizes of 1,000 and more, of bandwidth rather than arithmetic.
+Attention is counted as the full square, as eager attention and torch's flop counter do, sliding windows included: 4 d
+a layer forward for each of length^2 pairs, d = heads * head size. A causal kernel does half of that, a windowed one less.
+Tokens are positions really processed; padding is a column of its own in the ledger and is not priced.
+
+For N matmul parameters in use (head in, look-ups out) and short texts this gives, a token: forward 2N, full training
+step 6N, LoRA step about 4N + 6 N_lora, recomputed activations 2N more (the layers only), in_run read 2 N_trainable.
+
+References: Kaplan et al. 2020 (arXiv 2001.08361), section 2.1, for 2N and 6N; ``torch.utils.flop_counter`` agrees within
+2 % on Llama, Qwen3 and Gemma 3, full and LoRA (``tests/budget/test_flops.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from apportion._errors import ApportionError
+
+TOKENS_A_SAMPLE = 2048
+"""Kaplan-style tables of the literature price every sample as this many tokens."""
+
+_LENGTHS = (4, 8)
+_MATMUL = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm)
+_UNPRICED = (torch.einsum, functional.conv1d, functional.conv2d, functional.bilinear, torch.tensordot)
+
+
+class _Line(NamedTuple):
+    """A cost of one text: ``token`` for each of its positions, ``pair`` for each of its length^2 pairs."""
+
+    token: float
+    pair: float
+
+    def at(self, tokens: int, squares: int) -> float:
+        return float(self.token * tokens + self.pair * squares)
+
+
+@dataclass(frozen=True)
+class ModelFlops:
+    """FLOPs of one model's passes, exact in tokens and squares.
+
+    ``tokens`` is the number of processed positions of a batch, ``squares`` the sum over its examples of length^2.
+    Backward is structural: each product costs once more for each operand that needs a gradient, so frozen weights cost
+    no weight gradient, and the first layer under frozen embeddings no input gradient.
+    """
+
+    forward_cost: _Line
+    backward_cost: _Line
+    layers_cost: _Line
+    read_cost: _Line
+
+    @classmethod
+    def of(cls, model: nn.Module) -> ModelFlops:
+        """Measure a causal language model, PEFT-wrapped or not, with its parameters' present ``requires_grad``.
+
+        Runs two forward passes of 4 and 8 tokens in eval mode and writes down the products; the model is left as it
+        was, and no random number is drawn. On the meta device this costs nothing, so a plan can price any model.
+
+        Raises:
+            ApportionError: The model uses a kind of product that has no price here.
+        """
+        counts = [_trace(model, length) for length in _LENGTHS]
+        lines = {name: _line([count[name] for count in counts]) for name in counts[0]}
+        return cls(lines["forward"], lines["backward"], lines["layers"], lines["read"])
+
+    def forward(self, tokens: int, squares: int) -> float:
+        """Price a forward pass: 2N a token and 4 L d a layer."""
+        return self.forward_cost.at(tokens, squares)
+
+    def backward(self, tokens: int, squares: int) -> float:
+        """Price a backward pass to the trainable parameters."""
+        return self.backward_cost.at(tokens, squares)
+
+    def train(self, tokens: int, squares: int, *, recompute: bool = False) -> float:
+        """Price a training step's forward and backward; ``recompute`` adds gradient checkpointing's second forward."""
+        again = self.layers_cost.at(tokens, squares) if recompute else 0.0
+        return self.forward(tokens, squares) + self.backward(tokens, squares) + again
+
+    def in_run_read(self, tokens: int) -> float:
+        """Price reading <grad l_k, u> from an ordinary backward pass: one product a trainable weight, 2 N_trainable."""
+        return self.read_cost.at(tokens, 0)
+
+    def jvp(self, tokens: int, squares: int) -> float:
+        """Price a forward-mode pass along a direction of the trainable parameters: the primal pass and its tangent.
+
+        The tangent needs one product for each operand that has one, which are the operands that need a gradient in
+        reverse: the price is that of forward and backward.
+        """
+        return self.forward(tokens, squares) + self.backward(tokens, squares)
+
+
+def _line(counts: list[int]) -> _Line:
+    """Solve cost(L) = token * L + pair * L^2 through the two measured lengths."""
+    (a, b), (cost_a, cost_b) = _LENGTHS, counts
+    pair = (cost_b * a - cost_a * b) / (a * b * (b - a))
+    return _Line(token=(cost_a - pair * a * a) / a, pair=pair)
+
+
+class _Products(TorchFunctionMode):
+    """Writes down every matrix product made while active, by what its backward pass will need."""
+
+    def __init__(self, head: Tensor | None) -> None:
+        super().__init__()
+        self.head = head
+        self.counts = {"forward": 0, "backward": 0, "layers": 0, "read": 0}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        out = func(*args, **kwargs)
+        if func is functional.linear:
+            self._add(out, args[0], args[1])
+        elif func in _MATMUL:
+            self._add(out, args[0], args[1])
+        elif func in (torch.addmm, torch.baddbmm):
+            self._add(out, args[1], args[2])
+        elif func in _UNPRICED:
+            raise ApportionError(f"The model uses {func.__name__}, which apportion.budget.flops cannot price.")
+        return out
+
+    def _add(self, out: Tensor, left: Tensor, right: Tensor) -> None:
+        cost = 2 * out.numel() * left.shape[-1]
+        wanted = [operand for operand in (left, right) if operand.requires_grad]
+        self.counts["forward"] += cost
+        self.counts["backward"] += cost * len(wanted)
+        self.counts["read"] += cost * sum(_is_parameter(operand) for operand in wanted)
+        self.counts["layers"] += 0 if right is self.head else cost
+
+
+def _is_parameter(operand: Tensor) -> bool:
+    base = operand if operand._base is None else operand._base
+    return isinstance(base, nn.Parameter)
+
+
+def _trace(model: nn.Module, length: int) -> dict[str, int]:
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    device = next(model.parameters()).device
+    ids = torch.zeros((1, length), dtype=torch.long, device=device)
+    mask = torch.ones_like(ids)  # given, because without one transformers looks for packed texts in the values
+    with _eager(model), torch.enable_grad(), _Products(None if head is None else head.weight) as products:
+        model(input_ids=ids, attention_mask=mask, use_cache=False)
+    return products.counts
+
+
+@contextmanager
+def _eager(model: nn.Module) -> Iterator[None]:
+    """Eval mode and plain attention, so that each product is a visible matmul; both are put back."""
+    training = {module: module.training for module in model.modules()}
+    configs = {id(m.config): m.config for m in model.modules() if hasattr(getattr(m, "config", None), "to_dict")}
+    attention = [(config, config._attn_implementation) for config in configs.values()]
+    model.eval()
+    for config, _ in attention:
+        config._attn_implementation = "eager"
+    try:
+        yield
+    finally:
+        for config, name in attention:
+            config._attn_implementation = name
+        for module, was in training.items():
+            module.training = was
+
+
+Method = Literal["random", "bm25", "embedding", "perplexity", "less"]
+
+
+def kaplan(method: Method, *, parameters: int, samples: int, epochs: float, pool: int = 0) -> float:
+    """Price a selection experiment by the papers' convention, so that published tables can be recomputed.
+
+    Training costs 6N a token and a forward pass 2N, every sample counts 2,048 tokens, nothing else is counted:
+    random and bm25 2048 * 6N * D * E; embedding and perplexity 2048 * 2N * P more; LESS 1.53 * 2048 * 6N * P more.
+
+    Args:
+        method: How the samples were selected.
+        parameters: N, all of the model's.
+        samples: D, the samples trained on in each epoch.
+        epochs: E.
+        pool: P, the samples that were scored.
+
+    Raises:
+        ValueError: Unknown method.
+    """
+    scoring = {"random": 0.0, "bm25": 0.0, "embedding": 2.0, "perplexity": 2.0, "less": 1.53 * 6.0}
+    if method not in scoring:
+        raise ValueError(f"Unknown method '{method}'; known: {', '.join(scoring)}.")
+    return float(TOKENS_A_SAMPLE * parameters * (6.0 * samples * epochs + scoring[method] * pool))
