@@ -31,9 +31,9 @@ class Feedback:
     """What a mixture is told during training; a field is None where this update did not measure it.
 
     ``progress`` is the share of the budget spent, in [0, 1]. ``losses`` (T,): each task's mean loss over supervised
-    tokens on the steering part of its validation split. ``alignment`` (T,): s_i = sum over task i's share of the batch of
-    <grad l_k, u> / B, that is p_i <g_i, u> in expectation, u being the objective's gradient (through the optimizer's
-    preconditioner).
+    tokens on the steering part of its validation split. ``alignment`` (T,): s_i, the first-order decrease of the
+    validation objective in one training step that task i's share of the batch accounts for: p_i * eta * <g_i, u> in
+    expectation, u being the objective's gradient (through the optimizer's preconditioner).
     """
 
     progress: float

@@ -1,0 +1,145 @@
+"""Read <grad l_k, u> for every example from the ordinary training backward: one more matmul a layer.
+
+A module that is linear in its own parameters, with input a and output gradient b, contributes sum(b * module_u(a)) to an
+example's product, where module_u is the module with u in place of its parameters. The input is saved through autograd,
+so activation recomputation, any attention kernel and mixed precision work unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
+
+from apportion._errors import ApportionError
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return type(module).__name__.endswith("Norm") and all(p.dim() == 1 for p in module.parameters(recurse=False))
+
+
+def _supported(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Linear, Conv1D, nn.Embedding)) or _is_norm(module)
+
+
+def linear_product(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    """Return sum over positions of b . (W a) for each example, (B,) fp32.
+
+    Shapes: a (B, ..., in), b (B, ..., out), weight (out, in). The matmul is the same from either side; the
+    elementwise part is done on the narrower one.
+    """
+    a, weight = a.to(b.dtype), weight.to(b.dtype)
+    narrow, wide = (F.linear(a, weight), b) if weight.shape[0] <= weight.shape[1] else (b @ weight, a)
+    return (narrow * wide).flatten(1).sum(1, dtype=torch.promote_types(b.dtype, torch.float32))
+
+
+class _Tap(torch.autograd.Function):
+    """Identity on a module's output whose backward hands (input, output gradient) to the reader."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, a: Tensor, receive: Callable[[Tensor, Tensor], None]) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(a)
+        ctx.receive = receive
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, b: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        ctx.receive(ctx.saved_tensors[0], b)
+        return b, None, None
+
+
+class InRunRead:
+    """Collects <grad L, u> split by example while L's backward runs.
+
+    Raises:
+        ApportionError: A trainable parameter sits in a module this reading does not know; the message names it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = {
+            name: module
+            for name, module in model.named_modules()
+            if any(p.requires_grad for p in module.parameters(recurse=False))
+        }
+        for name, module in self._modules.items():
+            if not _supported(module):
+                raise ApportionError(
+                    f"The mixture's 'in_run' estimator cannot read the trainable parameters of '{name}' "
+                    f"({type(module).__name__}); freeze them, or set mixture.estimator to 'forward'."
+                )
+        self._names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+        self._direction: dict[str, Tensor] = {}
+        self._scores: Tensor | None = None
+        self._reading = False
+
+    def set_direction(self, direction: Mapping[str, Tensor]) -> None:
+        """Set u, by parameter name, for the batches to come."""
+        self._direction = dict(direction)
+
+    @contextmanager
+    def reading(self, batch_size: int, device: torch.device) -> Iterator[Tensor]:
+        """Within the block, a forward and backward fill the yielded (B,) fp32 tensor with <grad L, u> by example.
+
+        Cost: 2 x trainable matmul parameters FLOPs a token; charged by the caller to `meta`.
+        """
+        wide = any(u.dtype == torch.float64 for u in self._direction.values())
+        scores = torch.zeros(batch_size, device=device, dtype=torch.float64 if wide else torch.float32)
+        handles = [module.register_forward_hook(self._hook(name, module)) for name, module in self._modules.items()]
+        self._scores, self._reading = scores, True
+        try:
+            yield scores
+        finally:
+            self._scores, self._reading = None, False
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, name: str, module: nn.Module) -> Callable[..., Tensor | None]:
+        def receive(a: Tensor, b: Tensor) -> None:
+            assert self._scores is not None
+            if b.shape[0] != self._scores.shape[0]:
+                raise ApportionError(
+                    f"'{name}' does not keep examples apart in its first dimension, so the mixture's 'in_run' "
+                    "estimator cannot read it; set mixture.estimator to 'forward'."
+                )
+            self._scores += self._product(module, a.detach(), b.detach())
+
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            if not self._reading or not output.requires_grad:
+                return None
+            return _Tap.apply(output, args[0], receive)
+
+        return hook
+
+    @torch.no_grad()
+    def _product(self, module: nn.Module, a: Tensor, b: Tensor) -> Tensor:
+        u = {
+            name: self._direction[self._names[id(p)]]
+            for name, p in module.named_parameters(recurse=False)
+            if p.requires_grad
+        }
+        total = torch.zeros(b.shape[0], device=b.device, dtype=torch.promote_types(b.dtype, torch.float32))
+        if isinstance(module, (nn.Linear, Conv1D)):
+            if "weight" in u:
+                weight = u["weight"].T if isinstance(module, Conv1D) else u["weight"]
+                total += linear_product(a, b, weight)
+            if "bias" in u:
+                total += (b * u["bias"].to(b.dtype)).flatten(1).sum(1, dtype=total.dtype)
+            return total
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            # Autograd gives the padding row no gradient through the look-up, so it gets no direction either.
+            u = {"weight": u["weight"].index_fill(0, torch.tensor([module.padding_idx], device=b.device), 0)}
+        return total + self._affine_product(module, u, a, b)
+
+    def _affine_product(self, module: nn.Module, u: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
+        # f(u) - f(0) is the derivative of any module affine in its parameters: Gemma's norms scale by 1 + w.
+        self._reading = False
+        zeros = {name: torch.zeros_like(value) for name, value in u.items()}
+        change = functional_call(module, u, (a,)) - functional_call(module, zeros, (a,))
+        self._reading = True
+        return (b * change).flatten(1).sum(1, dtype=torch.promote_types(b.dtype, torch.float32))

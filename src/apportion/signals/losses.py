@@ -1,0 +1,71 @@
+"""Losses by example and by task, in fp32 (fp64 for an fp64 model)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from apportion.signals.batches import Batch
+
+Parameters = Mapping[str, Tensor]
+
+
+def example_nll(model: nn.Module, batch: Batch, parameters: Parameters | None = None) -> tuple[Tensor, Tensor]:
+    """Return each example's summed negative log-likelihood and its number of supervised tokens, both (B,).
+
+    Args:
+        model: A causal language model.
+        batch: The examples, on the model's device.
+        parameters: Where given, the model is called with these in place of its own (for differentiation through them).
+
+    Cost: one forward pass, which the caller charges. Only supervised positions are raised to fp32.
+    """
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "use_cache": False}
+    output = model(**inputs) if parameters is None else functional_call(model, dict(parameters), (), inputs)
+    logits = output.logits.flatten(0, 1)[batch.positions]
+    nll = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), batch.targets, reduction="none")
+    zeros = nll.new_zeros(len(batch))
+    return zeros.index_add(0, batch.rows, nll), zeros.index_add(0, batch.rows, torch.ones_like(nll))
+
+
+def example_losses(model: nn.Module, batch: Batch, parameters: Parameters | None = None) -> Tensor:
+    """Return l_k, each example's mean loss over its supervised tokens, (B,)."""
+    sums, counts = example_nll(model, batch, parameters)
+    return sums / counts.clamp(min=1)
+
+
+def mean_by_task(sums: Tensor, counts: Tensor, tasks: Tensor, n_tasks: int) -> Tensor:
+    """Return sum over a task of ``sums`` divided by sum of ``counts``, (T,); 0 for a task that is absent."""
+    zeros = sums.new_zeros(n_tasks)
+    return zeros.index_add(0, tasks, sums) / zeros.index_add(0, tasks, counts.to(sums.dtype)).clamp(min=1)
+
+
+@contextmanager
+def measuring(model: nn.Module) -> Iterator[None]:
+    """Put the model in evaluation mode for the block: no dropout, so a measurement has no noise of its own."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def task_losses(model: nn.Module, batches: Iterable[Batch], n_tasks: int, device: torch.device | str) -> Tensor:
+    """Return v_j, each task's mean loss over all supervised tokens in ``batches``, (T,) float64 on the CPU.
+
+    Cost: one forward pass over the batches, without gradient; the caller charges it.
+    """
+    sums = torch.zeros(n_tasks, dtype=torch.float64)
+    counts = torch.zeros(n_tasks, dtype=torch.float64)
+    with measuring(model), torch.no_grad():
+        for batch in batches:
+            nll, tokens = example_nll(model, batch.to(device))
+            sums.index_add_(0, batch.tasks, nll.double().cpu())
+            counts.index_add_(0, batch.tasks, tokens.double().cpu())
+    return sums / counts.clamp(min=1)

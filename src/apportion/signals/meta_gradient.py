@@ -1,0 +1,127 @@
+"""How much training on each task lowers the validation objective: two exact estimators and the objective's direction.
+
+With theta' = theta - eta U(g), g = sum_i p_i g_i and u = grad J at theta' (for Adam taken elementwise through dU/dg),
+dJ/dp_i = -eta <g_i, u>. Source: specs in docs/adapt-mixtures.md; ADAPT mixtures, arXiv 2512.04555. The third, nearly
+free estimator reads <g_k, u> by example from the training backward: `in_run.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from apportion.signals.batches import Batch
+from apportion.signals.inner_step import InnerStep
+from apportion.signals.losses import Parameters, example_losses, example_nll, mean_by_task, measuring
+from apportion.signals.objective import emphasis, smooth_worst
+
+
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters that training moves, by name; tied ones once."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def train_losses(model: nn.Module, batch: Batch, parameters: Parameters, n_tasks: int) -> Tensor:
+    """Return each task's mean over its examples of l_k, (T,)."""
+    losses = example_losses(model, batch, parameters)
+    return mean_by_task(losses, torch.ones_like(losses), batch.tasks, n_tasks)
+
+
+def validation_losses(model: nn.Module, batch: Batch, parameters: Parameters | None, n_tasks: int) -> Tensor:
+    """Return v_j, each task's mean over its supervised tokens, (T,)."""
+    sums, counts = example_nll(model, batch, parameters)
+    return mean_by_task(sums, counts, batch.tasks, n_tasks)
+
+
+def unrolled(  # noqa: PLR0913 - the literal formula has this many letters
+    model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, tau: float
+) -> Tensor:
+    """Return -dJ/dp, (T,), by autograd through the differentiable step: the literal reference.
+
+    Args:
+        model: The model at theta; only its trainable parameters move.
+        train: Examples of the tasks with p > 0, whose mean losses give g_i.
+        validation: Validation examples of all tasks.
+        p: The mixture, (T,).
+        inner: The optimizer's next step.
+        tau: Temperature of the objective.
+
+    Cost: a forward and a double backward over ``train``, a forward and backward over ``validation``; charged by the caller
+    to `meta`. Keeps the whole graph: about 2.5 times plain training's memory.
+    """
+    theta = trainable(model)
+    with measuring(model), sdpa_kernel(SDPBackend.MATH):
+        share = p.detach().to(next(iter(theta.values()))).requires_grad_()
+        mixed = (share * train_losses(model, train, theta, len(p))).sum()
+        gradients = torch.autograd.grad(mixed, list(theta.values()), create_graph=True, materialize_grads=True)
+        moved = {
+            name: parameter - inner.lr * inner.update(name, gradient)
+            for (name, parameter), gradient in zip(theta.items(), gradients, strict=True)
+        }
+        objective = smooth_worst(validation_losses(model, validation, moved, len(p)), tau)
+        (slope,) = torch.autograd.grad(objective, share)
+    return -slope.detach()
+
+
+def forward(  # noqa: PLR0913 - as above
+    model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, tau: float
+) -> Tensor:
+    """Return -dJ/dp, (T,), by one forward-mode pass of the task losses along u; exact, and no graph is kept.
+
+    Arguments as for `unrolled`. Cost: a forward and backward over ``train`` (for g) and over ``validation`` (for u), and one
+    forward-mode pass over ``train`` (about two forwards); charged by the caller to `meta`.
+    """
+    theta = trainable(model)
+    with measuring(model), sdpa_kernel(SDPBackend.MATH):
+        share = p.to(next(iter(theta.values())))
+        mixed = (share * train_losses(model, train, theta, len(p))).sum()
+        gradients = torch.autograd.grad(mixed, list(theta.values()), materialize_grads=True)
+        g = dict(zip(theta, gradients, strict=True))
+        moved = {
+            name: (parameter - inner.lr * inner.update(name, g[name])).detach().requires_grad_()
+            for name, parameter in theta.items()
+        }
+        objective = smooth_worst(validation_losses(model, validation, moved, len(p)), tau)
+        slopes = torch.autograd.grad(objective, list(moved.values()), materialize_grads=True)
+        u = {n: s * inner.derivative(n, g[n]) for (n, s) in zip(moved, slopes, strict=True)}
+        here = {name: parameter.detach() for name, parameter in theta.items()}
+        _, change = jvp(lambda at: train_losses(model, train, at, len(p)), (here,), (u,))
+    return inner.lr * change.detach()
+
+
+def direction(
+    model: nn.Module, validation: Sequence[Batch], n_tasks: int, tau: float
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Return u = grad J at theta by parameter name, and v, the losses it was taken at, (T,).
+
+    Several batches need each task's final weight before any gradient, so they cost one more forward than a single one.
+    Cost: a forward and backward over ``validation``, and a forward more if there are several batches; charged by the
+    caller to `meta`.
+    """
+    theta = trainable(model)
+    # Models recompute activations in training mode only, so a model that needs this stays in that mode.
+    recompute = bool(getattr(model, "is_gradient_checkpointing", False))
+    mode = measuring(model) if not recompute else torch.enable_grad()
+    with mode:
+        if len(validation) == 1:
+            losses = validation_losses(model, validation[0], None, n_tasks)
+            gradients = torch.autograd.grad(smooth_worst(losses, tau), list(theta.values()), materialize_grads=True)
+            return dict(zip(theta, gradients, strict=True)), losses.detach()
+        with torch.no_grad():
+            parts = [(*example_nll(model, batch), batch.tasks) for batch in validation]
+            sums, counts, tasks = (torch.cat(column) for column in zip(*parts, strict=True))
+            losses = mean_by_task(sums, counts, tasks, n_tasks)
+            tokens = sums.new_zeros(n_tasks).index_add(0, tasks, counts).clamp(min=1)
+            scale = emphasis(losses, tau) / tokens
+        total = {name: torch.zeros_like(parameter) for name, parameter in theta.items()}
+        for batch in validation:
+            sums, _ = example_nll(model, batch)
+            weighted = (scale[batch.tasks] * sums).sum()
+            gradients = torch.autograd.grad(weighted, list(theta.values()), materialize_grads=True)
+            for name, gradient in zip(theta, gradients, strict=True):
+                total[name] += gradient
+        return total, losses
