@@ -1,0 +1,52 @@
+"""Files that are either the old ones or the new ones, whatever happens in between."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from apportion._errors import ApportionError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def write_error(path: Path, error: OSError) -> ApportionError:
+    """Return the sentence for a write that failed: which file, why, what to do."""
+    if error.errno in _FULL:
+        return ApportionError(f"The disk is full: '{path}' could not be written. Free some space and start again.")
+    return ApportionError(f"'{path}' could not be written: {error.strerror or error}.")
+
+
+def atomic_write_bytes(path: str | Path, data: bytes) -> None:
+    """Write ``data`` aside, fsync it and rename it to ``path``; readers see the old file or the new one, never a part.
+
+    Raises:
+        ApportionError: The disk is full or the folder cannot be written; the old file is untouched, no other is left.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise write_error(path, error) from None
+
+
+def atomic_write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` as UTF-8; see `atomic_write_bytes`."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,92 @@
+"""The summary of a comparison: what each arm reached, what it cost, and how soon it got to where the others ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from apportion.runs.atomic import atomic_write_text
+from apportion.runs.curves import best, curve, share_to_best, statistics
+from apportion.runs.record import RunRecord, read_comparison
+from apportion.runs.schema import SCHEMA, dump_file
+
+METRICS = ("macro", "worst", "objective")
+
+
+def summarise(root: str | Path) -> dict[str, Any]:
+    """Read the comparison in ``root``, write ``<root>/summary.json`` and return it; see `comparison_summary`.
+
+    Raises:
+        ApportionError: There is no comparison in ``root``, or a run in it cannot be read.
+    """
+    root = Path(root)
+    summary = comparison_summary(read_comparison(root), root)
+    atomic_write_text(root / "summary.json", dump_file(summary))
+    return summary
+
+
+def comparison_summary(arms: Mapping[str, Sequence[RunRecord]], root: Path) -> dict[str, Any]:
+    """Return the summary of several arms; every number is taken over the finished runs of an arm.
+
+    Each number over seeds is ``{"mean", "min", "max"}``, or None if no run has it. An arm has: ``runs`` and
+    ``unfinished`` (paths relative to ``root``), ``baseline`` (nothing is learnt or scored in it), ``final`` and
+    ``best`` by metric, ``n_eff``, ``seconds``, ``total_flops``, ``supervised_tokens``, and
+
+    - ``tokens_to_best_of``: by other arm and metric, the supervised tokens this arm spent to come down to the other's
+      lowest validation loss, as a share of the tokens the other spent to get there; runs are paired by seed. None if no
+      pair gets there; else the statistics are over the pairs that do, ``reached`` says how many those are, ``of`` how many
+      there are in all;
+    - ``flops_to_best_of``: the same over the FLOPs of all accounts.
+
+    ``best_baseline`` is the baseline arm with the lowest mean of its best macro losses, None without one.
+    """
+    finished = {name: [run for run in runs if run.finished] for name, runs in arms.items()}
+    summary: dict[str, Any] = {"schema": SCHEMA, "best_baseline": None, "arms": {}}
+    for name, runs in arms.items():
+        others = [other for other in arms if other != name]
+        summary["arms"][name] = {
+            "runs": [os.path.relpath(run.path, root) for run in runs],
+            "unfinished": [os.path.relpath(run.path, root) for run in runs if not run.finished],
+            "baseline": all(run.is_baseline for run in runs),
+            **_numbers(finished[name]),
+            "tokens_to_best_of": {o: _to_best(finished[name], finished[o], False) for o in others},
+            "flops_to_best_of": {o: _to_best(finished[name], finished[o], True) for o in others},
+        }
+    summary["best_baseline"] = _best_baseline(summary["arms"])
+    return summary
+
+
+def _numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
+    bests = {metric: [best(curve(run.history, metric)) for run in runs] for metric in METRICS}
+    return {
+        "final": {metric: statistics(run.final.get(metric) for run in runs) for metric in METRICS},
+        "best": {metric: statistics(b[1] if b else None for b in bests[metric]) for metric in METRICS},
+        "n_eff": statistics(run.summary.get("n_eff") for run in runs if run.summary is not None),
+        "seconds": statistics(run.seconds for run in runs),
+        "total_flops": statistics(run.total_flops for run in runs),
+        "supervised_tokens": statistics(run.supervised_tokens for run in runs),
+    }
+
+
+def _to_best(mine: Sequence[RunRecord], other: Sequence[RunRecord], total_flops: bool) -> dict[str, Any]:
+    partners = {run.seed: run for run in other}
+    pairs = [(run, partners[run.seed]) for run in mine if run.seed in partners]
+    result: dict[str, Any] = {}
+    for metric in ("macro", "objective"):
+        shares = [
+            share_to_best(curve(a.history, metric, total_flops), curve(b.history, metric, total_flops))
+            for a, b in pairs
+        ]
+        numbers = statistics(shares)
+        reached = sum(share is not None for share in shares)
+        result[metric] = None if numbers is None else {**numbers, "reached": reached, "of": len(pairs)}
+    return result
+
+
+def _best_baseline(arms: Mapping[str, Any]) -> str | None:
+    known = {
+        name: arm["best"]["macro"]["mean"] for name, arm in arms.items() if arm["baseline"] and arm["best"]["macro"]
+    }
+    return min(known, key=lambda name: known[name]) if known else None

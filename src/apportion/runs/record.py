@@ -1,0 +1,171 @@
+"""The reader of run folders: typed, strict about the schema, patient with a run that was killed."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from apportion._errors import ApportionError
+from apportion.runs.schema import SCHEMA, HistoryRecord, LedgerRecord, MixtureRecord, Spent
+
+_SEED = re.compile(r"seed-(\d+)")
+_PLAIN_MIXTURES = {"uniform", "proportional", "temperature", "fixed"}
+_PLAIN_SELECTIONS = {"all", "random"}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder says; ``ledger``, ``mixture`` and ``summary`` are None where the run has not written them."""
+
+    path: Path
+    recipe: dict[str, Any]
+    history: tuple[HistoryRecord, ...]
+    ledger: LedgerRecord | None
+    mixture: MixtureRecord | None
+    summary: dict[str, Any] | None
+
+    @property
+    def finished(self) -> bool:
+        """True if the run wrote its summary."""
+        return self.summary is not None
+
+    @property
+    def seed(self) -> int:
+        """The recipe's seed."""
+        return int(self.recipe.get("seed", 0))
+
+    @property
+    def method(self) -> str:
+        """The summary's name of the method, or the type of the recipe's mixture."""
+        return str((self.summary or {}).get("method") or kind(self.recipe, "mixture", "uniform"))
+
+    @property
+    def is_baseline(self) -> bool:
+        """True if nothing is learnt or scored: a plain mixture, all or random examples, uniform weights."""
+        return (
+            kind(self.recipe, "mixture", "uniform") in _PLAIN_MIXTURES
+            and kind(self.recipe, "selection", "all") in _PLAIN_SELECTIONS
+            and kind(self.recipe, "weights", "uniform") == "uniform"
+        )
+
+    @property
+    def spent(self) -> dict[str, Spent]:
+        """The last known totals by account: the ledger's, or the last history record's where there is no ledger."""
+        if self.ledger is not None and self.finished:
+            return self.ledger["accounts"]
+        if self.history:
+            return self.history[-1]["spent"]
+        return self.ledger["accounts"] if self.ledger is not None else {}
+
+    @property
+    def total_flops(self) -> float:
+        """FLOPs over all accounts."""
+        return sum(account["flops"] for account in self.spent.values())
+
+    @property
+    def supervised_tokens(self) -> int:
+        """Supervised tokens trained on."""
+        return int(self.spent["train"]["supervised"]) if "train" in self.spent else 0
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall-clock seconds: the summary's, or the last history record's."""
+        if self.summary is not None and self.summary.get("seconds") is not None:
+            return float(self.summary["seconds"])
+        return float(self.history[-1]["seconds"]) if self.history else None
+
+    @property
+    def final(self) -> dict[str, Any]:
+        """``macro``, ``worst``, ``objective``, ``validation`` at the end, or as last validated if unfinished."""
+        if self.summary is not None and self.summary.get("final"):
+            return dict(self.summary["final"])
+        last = next((record for record in reversed(self.history) if record.get("validation")), None)
+        return {key: last.get(key) for key in ("macro", "worst", "objective", "validation")} if last else {}
+
+
+def kind(recipe: dict[str, Any], family: str, default: str) -> str:
+    """Return the ``type`` a recipe gives for ``family``."""
+    block = recipe.get(family)
+    if isinstance(block, dict):
+        return str(block.get("type", default))
+    return str(block) if block else default
+
+
+def is_run(path: str | Path) -> bool:
+    """Return whether ``path`` is a run folder."""
+    return (Path(path) / "recipe.yaml").is_file() and not any(_seed_folders(Path(path)))
+
+
+def read_run(path: str | Path) -> RunRecord:
+    """Read a run folder, finished or not.
+
+    A last line of ``history.jsonl`` without its end, as a killed run leaves it, is left out.
+
+    Raises:
+        ApportionError: The folder is no run folder, a file in it cannot be read, or a newer version wrote it.
+    """
+    path = Path(path)
+    if not is_run(path):
+        raise ApportionError(f"'{path}' is not a run folder: it has no recipe.yaml.")
+    try:
+        recipe = yaml.safe_load((path / "recipe.yaml").read_text("utf-8"))
+    except yaml.YAMLError:
+        recipe = None
+    if not isinstance(recipe, dict):
+        raise ApportionError(f"'{path / 'recipe.yaml'}' cannot be read as a recipe.")
+    ledger: Any = _read_json(path / "ledger.json")
+    mixture: Any = _read_json(path / "mixture.json")
+    return RunRecord(
+        path, recipe, _read_history(path / "history.jsonl"), ledger, mixture, _read_json(path / "summary.json")
+    )
+
+
+def read_comparison(path: str | Path) -> dict[str, list[RunRecord]]:
+    """Read a comparison folder: the runs of each arm in ``<path>/<arm>/seed-<s>/``, arms by name and runs by seed.
+
+    Raises:
+        ApportionError: There is no run in it.
+    """
+    path = Path(path)
+    arms: dict[str, list[RunRecord]] = {}
+    for _, arm, folder in sorted((seed, folder.parent.name, folder) for seed, folder in _seed_folders(path)):
+        arms.setdefault(arm, []).append(read_run(folder))
+    if not arms:
+        raise ApportionError(f"'{path}' is not a comparison: it holds no '<arm>/seed-<s>/' run folders.")
+    return dict(sorted(arms.items()))
+
+
+def _seed_folders(path: Path) -> list[tuple[int, Path]]:
+    found = ((_SEED.fullmatch(folder.name), folder) for folder in path.glob("*/seed-*"))
+    return [(int(match[1]), folder) for match, folder in found if match and (folder / "recipe.yaml").is_file()]
+
+
+def _read_history(path: Path) -> tuple[HistoryRecord, ...]:
+    if not path.exists():
+        return ()
+    lines = path.read_text("utf-8", errors="replace").split("\n")[:-1]
+    records: list[Any] = [_parse(line, f"Line {number} of '{path}'") for number, line in enumerate(lines, 1)]
+    return tuple(records)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    return _parse(path.read_text("utf-8"), f"'{path}'") if path.exists() else None
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ApportionError(f"{where} is not JSON ({error.msg}): the file was changed or cut.") from None
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        found = record.get("schema") if isinstance(record, dict) else None
+        raise ApportionError(
+            f"{where} has schema {found!r}, this version reads {SCHEMA}: read it with the version that wrote it."
+        )
+    del record["schema"]
+    return record

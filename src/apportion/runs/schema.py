@@ -1,0 +1,95 @@
+"""The files of a run folder as types, and the JSON they are written in.
+
+Every JSON object carries ``"schema": 1``; in ``history.jsonl`` each line does, so that any line can be read alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
+
+SCHEMA = 1
+"""The version this code writes and the only one it reads."""
+
+
+class Spent(TypedDict):
+    """What one account was charged: tokens by kind (``padded`` counts the padding too) and FLOPs."""
+
+    supervised: int
+    processed: int
+    padded: int
+    flops: float
+
+
+class HistoryRecord(TypedDict):
+    """One line of ``history.jsonl``; the last four keys are there only where the record was validated.
+
+    ``loss``, ``macro``, ``worst``, ``objective`` and the values of ``validation`` are None where they were not finite.
+    """
+
+    step: int
+    spent: dict[str, Spent]
+    seconds: float
+    loss: NotRequired[float | None]
+    lr: NotRequired[float | None]
+    mixture: NotRequired[dict[str, float]]
+    n_eff: NotRequired[float | None]
+    weights: NotRequired[dict[str, float | None]]
+    validation: NotRequired[dict[str, float | None]]
+    macro: NotRequired[float | None]
+    worst: NotRequired[float | None]
+    objective: NotRequired[float | None]
+
+
+class BudgetRecord(TypedDict):
+    """What might be spent: ``unit`` is ``supervised``, ``processed``, ``padded`` or ``flops``."""
+
+    unit: str
+    limit: float
+
+
+class LedgerRecord(TypedDict):
+    """``ledger.json``: the totals by account."""
+
+    budget: BudgetRecord
+    accounts: dict[str, Spent]
+
+
+class TaskDraws(TypedDict):
+    """What one task gave: ``size`` is the supervised tokens of its train split, ``supervised`` those drawn from it."""
+
+    supervised: int
+    examples: int
+    epochs: float
+    size: int
+
+
+class MixtureRecord(TypedDict):
+    """``mixture.json``: the last p, the p averaged over tokens, and what each task gave."""
+
+    final: dict[str, float]
+    token_averaged: dict[str, float]
+    tasks: dict[str, TaskDraws]
+
+
+def plain_json(value: Any) -> Any:  # noqa: ANN401 - JSON is any plain value
+    """Return ``value`` with None for every float that JSON has no word for (NaN and the infinities)."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def dump_line(record: Mapping[str, Any]) -> str:
+    """Return ``record`` as one line of JSON with its schema; floats keep their full precision."""
+    return json.dumps({"schema": SCHEMA, **plain_json(record)}, allow_nan=False, ensure_ascii=False)
+
+
+def dump_file(record: Mapping[str, Any]) -> str:
+    """Return ``record`` as an indented JSON file with its schema."""
+    return json.dumps({"schema": SCHEMA, **plain_json(record)}, allow_nan=False, ensure_ascii=False, indent=1) + "\n"

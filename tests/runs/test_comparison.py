@@ -1,0 +1,76 @@
+"""The summary of a comparison, on histories whose answers can be worked out by hand."""
+
+import json
+
+import pytest
+
+from apportion._errors import ApportionError
+from apportion.runs import RunFolder, summarise
+
+
+def write(root, arm, seed, losses, meta=0.0, finished=True):
+    """One run with a validation every 100 tokens; ``meta`` FLOPs more for each token."""
+    folder = RunFolder.create(root / arm / f"seed-{seed}", {"mixture": {"type": arm}, "seed": seed})
+    with folder:
+        for step, loss in enumerate(losses):
+            tokens = 100 * step
+            spent = {
+                "train": {"supervised": tokens, "processed": tokens, "padded": tokens, "flops": 10.0 * tokens},
+                "meta": {"supervised": 0, "processed": tokens, "padded": tokens, "flops": meta * tokens},
+            }
+            values = {"macro": loss, "worst": 2 * loss, "objective": loss + 1}
+            folder.append_history({"step": step, "spent": spent, "seconds": 1.0 * step, **values})
+        folder.write_ledger({"budget": {"unit": "supervised", "limit": 400}, "accounts": spent})
+        if finished:
+            final = {**values, "validation": {"a": loss}}
+            folder.write_summary({"method": arm, "seed": seed, "final": final, "n_eff": 2.0 + seed, "seconds": 9.0})
+
+
+def test_a_summary_by_hand(tmp_path):
+    for seed in (0, 1):
+        write(tmp_path, "uniform", seed, [5.0, 4.0, 3.5, 3.0, 2.0])
+        write(tmp_path, "adapt", seed, [5.0, 3.0, 2.0 - seed, 1.5 - seed, 1.6 - seed], meta=10.0)
+    summary = summarise(tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert summary["schema"] == 1 and summary["best_baseline"] == "uniform"
+    adapt, uniform = summary["arms"]["adapt"], summary["arms"]["uniform"]
+    assert adapt["runs"] == ["adapt/seed-0", "adapt/seed-1"] and adapt["unfinished"] == []
+    assert uniform["baseline"] and not adapt["baseline"]
+    assert adapt["final"]["macro"] == pytest.approx({"mean": 1.1, "min": 0.6, "max": 1.6})
+    assert adapt["best"]["macro"] == pytest.approx({"mean": 1.0, "min": 0.5, "max": 1.5})
+    assert adapt["n_eff"] == {"mean": 2.5, "min": 2.0, "max": 3.0}
+    assert adapt["total_flops"]["mean"] == 8000.0 and uniform["total_flops"]["mean"] == 4000.0
+    assert adapt["supervised_tokens"]["mean"] == 400 and adapt["seconds"]["mean"] == 9.0
+    # Seed 0 is at 2.0 after 200 tokens of uniform's 400; seed 1 is at 1.0 then, and was at 2.0 halfway between.
+    expected = {"mean": 0.4375, "min": 0.375, "max": 0.5, "reached": 2, "of": 2}
+    assert adapt["tokens_to_best_of"]["uniform"]["macro"] == expected
+    assert adapt["tokens_to_best_of"]["uniform"]["objective"] == expected
+    assert adapt["flops_to_best_of"]["uniform"]["macro"] == {**expected, "mean": 0.875, "min": 0.75, "max": 1.0}
+    assert uniform["tokens_to_best_of"]["adapt"]["macro"] is None
+
+
+def test_an_arm_that_gets_there_in_some_seeds_says_in_how_many(tmp_path):
+    write(tmp_path, "uniform", 0, [5.0, 3.0, 2.0])
+    write(tmp_path, "uniform", 1, [5.0, 3.0, 2.0])
+    write(tmp_path, "uniform", 7, [5.0, 3.0, 2.0])
+    write(tmp_path, "adapt", 0, [5.0, 2.0, 1.0])
+    write(tmp_path, "adapt", 1, [5.0, 4.0, 3.0])
+    shares = summarise(tmp_path)["arms"]["adapt"]["tokens_to_best_of"]["uniform"]["macro"]
+    assert shares == {"mean": 0.5, "min": 0.5, "max": 0.5, "reached": 1, "of": 2}
+
+
+def test_unfinished_runs_are_named_and_do_not_count(tmp_path):
+    write(tmp_path, "uniform", 0, [5.0, 3.0])
+    write(tmp_path, "uniform", 1, [5.0, 1.0], finished=False)
+    write(tmp_path, "adapt", 0, [5.0], finished=False)
+    arms = summarise(tmp_path)["arms"]
+    assert arms["uniform"]["final"]["macro"] == {"mean": 3.0, "min": 3.0, "max": 3.0}
+    assert arms["uniform"]["unfinished"] == ["uniform/seed-1"] and len(arms["uniform"]["runs"]) == 2
+    assert arms["adapt"]["final"] == {"macro": None, "worst": None, "objective": None}
+    assert arms["adapt"]["tokens_to_best_of"]["uniform"] == {"macro": None, "objective": None}
+
+
+def test_no_comparison_writes_nothing(tmp_path):
+    with pytest.raises(ApportionError, match="not a comparison"):
+        summarise(tmp_path)
+    assert list(tmp_path.iterdir()) == []
