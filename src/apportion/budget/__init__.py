@@ -1,4 +1,7 @@
-"""What may be spent (Budget) and what was spent (Ledger); the price of a pass is in ``budget.flops``, which needs torch."""
+"""What may be spent (Budget) and what was spent (Ledger).
+
+The price of a pass is in ``apportion.budget.flops``, which needs torch and is not imported here.
+"""
 
 from apportion.budget.budget import Budget, Unit
 from apportion.budget.ledger import ACCOUNTS, Account, Ledger, Spent

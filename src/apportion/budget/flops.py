@@ -1,30 +1,35 @@
 """What a pass costs, in FLOPs: the one place where the ledger's arithmetic is written down.
 
 Convention. A multiply-add counts 2. Counted: every matrix product of the model (linear layers, LoRA, the output head,
-both products of attention). Not counted: embedding look-ups, softmax, norms, activations, rotary element-wise work,
-the loss and the optimizer: together 1-3 % for hidden sizes of 1,000 and more, of bandwidth rather than arithmetic.
-Attention is counted as the full square, as eager attention and torch's flop counter do, sliding windows included: 4 d
-a layer forward for each of length^2 pairs, d = heads * head size. A causal kernel does half of that, a windowed one less.
-Tokens are positions really processed; padding is a column of its own in the ledger and is not priced.
+both products of attention). Not counted: embedding look-ups, norms, activations, rotary, residuals (some 20 d a layer
+and token beside 24 d^2: under 0.1 % at a hidden size d of 1,000), softmax (5 / (4 * head size) of attention: 1-2 % of
+it), the loss, and the optimizer (some 15 a weight and step, beside 6 a weight and token).
+Attention is counted as the full square, as eager attention and torch's flop counter do, sliding windows included:
+4 d a layer forward for each of length^2 pairs, d = heads * head size. A causal kernel does half of that, a windowed one
+less. Tokens are positions really processed; padding is a column of its own in the ledger and is not priced.
 
 For N matmul parameters in use (head in, look-ups out) and short texts this gives, a token: forward 2N, full training
-step 6N, LoRA step about 4N + 6 N_lora, recomputed activations 2N more (the layers only), in_run read 2 N_trainable.
+step 6N, LoRA step about 4N + 6 N_lora, recomputed activations up to 2N more (layers only), in_run read 2 N_trainable.
 
-References: Kaplan et al. 2020 (arXiv 2001.08361), section 2.1, for 2N and 6N; ``torch.utils.flop_counter`` agrees within
-2 % on Llama, Qwen3 and Gemma 3, full and LoRA (``tests/budget/test_flops.py``).
+References: Kaplan et al. 2020 (arXiv 2001.08361), section 2.1, for 2N and 6N. Torch's flop counter agrees to rounding
+on Llama, Qwen3 and Gemma 3, full and LoRA, with and without checkpointing (``tests/budget/test_flops.py`` holds 2 %).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+from transformers import PretrainedConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from apportion._errors import ApportionError
 
@@ -32,7 +37,12 @@ TOKENS_A_SAMPLE = 2048
 """Kaplan-style tables of the literature price every sample as this many tokens."""
 
 _LENGTHS = (4, 8)
-_MATMUL = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm)
+# Each product by the position of its first operand.
+_PRODUCTS: dict[Callable[..., Any], int] = {
+    **dict.fromkeys((functional.linear, torch.matmul, torch.mm, torch.bmm), 0),
+    **dict.fromkeys((Tensor.matmul, Tensor.__matmul__, Tensor.mm, Tensor.bmm), 0),
+    **dict.fromkeys((torch.addmm, torch.baddbmm), 1),
+}
 _UNPRICED = (torch.einsum, functional.conv1d, functional.conv2d, functional.bilinear, torch.tensordot)
 
 
@@ -57,8 +67,9 @@ class ModelFlops:
 
     forward_cost: _Line
     backward_cost: _Line
-    layers_cost: _Line
+    recompute_cost: _Line
     read_cost: _Line
+    tangent_cost: _Line
 
     @classmethod
     def of(cls, model: nn.Module) -> ModelFlops:
@@ -72,7 +83,7 @@ class ModelFlops:
         """
         counts = [_trace(model, length) for length in _LENGTHS]
         lines = {name: _line([count[name] for count in counts]) for name in counts[0]}
-        return cls(lines["forward"], lines["backward"], lines["layers"], lines["read"])
+        return cls(lines["forward"], lines["backward"], lines["recompute"], lines["read"], lines["tangent"])
 
     def forward(self, tokens: int, squares: int) -> float:
         """Price a forward pass: 2N a token and 4 L d a layer."""
@@ -83,8 +94,12 @@ class ModelFlops:
         return self.backward_cost.at(tokens, squares)
 
     def train(self, tokens: int, squares: int, *, recompute: bool = False) -> float:
-        """Price a training step's forward and backward; ``recompute`` adds gradient checkpointing's second forward."""
-        again = self.layers_cost.at(tokens, squares) if recompute else 0.0
+        """Price a training step's forward and backward.
+
+        ``recompute`` adds gradient checkpointing's second forward of the layers, non-reentrant as transformers does it:
+        each layer runs again up to the last tensor its backward needs, which can spare its last product.
+        """
+        again = self.recompute_cost.at(tokens, squares) if recompute else 0.0
         return self.forward(tokens, squares) + self.backward(tokens, squares) + again
 
     def in_run_read(self, tokens: int) -> float:
@@ -94,10 +109,10 @@ class ModelFlops:
     def jvp(self, tokens: int, squares: int) -> float:
         """Price a forward-mode pass along a direction of the trainable parameters: the primal pass and its tangent.
 
-        The tangent needs one product for each operand that has one, which are the operands that need a gradient in
-        reverse: the price is that of forward and backward.
+        Torch makes both products of a tangent, x' W + x W', even where one factor is a known zero, so a frozen weight
+        saves nothing here: 3 times the forward pass for every product that a trainable parameter reaches.
         """
-        return self.forward(tokens, squares) + self.backward(tokens, squares)
+        return self.forward(tokens, squares) + self.tangent_cost.at(tokens, squares)
 
 
 def _line(counts: list[int]) -> _Line:
@@ -110,24 +125,26 @@ def _line(counts: list[int]) -> _Line:
 class _Products(TorchFunctionMode):
     """Writes down every matrix product made while active, by what its backward pass will need."""
 
-    def __init__(self, head: Tensor | None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.head = head
-        self.counts = {"forward": 0, "backward": 0, "layers": 0, "read": 0}
+        self.counts = {"forward": 0, "backward": 0, "recompute": 0, "read": 0, "tangent": 0}
+        self._layer_start = self._last_saved = 0
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        out = func(*args, **kwargs)
-        if func is functional.linear:
-            self._add(out, args[0], args[1])
-        elif func in _MATMUL:
-            self._add(out, args[0], args[1])
-        elif func in (torch.addmm, torch.baddbmm):
-            self._add(out, args[1], args[2])
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> object:
+        """Run one torch call and add it up if it is a product."""
+        out = func(*args, **(kwargs or {}))
+        if func in _PRODUCTS and isinstance(out, Tensor):
+            first = _PRODUCTS[func]
+            self._add(out, *args[first : first + 2])
         elif func in _UNPRICED:
-            raise ApportionError(f"The model uses {func.__name__}, which apportion.budget.flops cannot price.")
+            name = getattr(func, "__name__", func)
+            raise ApportionError(f"The model uses {name}, which apportion.budget.flops cannot price.")
         return out
 
     def _add(self, out: Tensor, left: Tensor, right: Tensor) -> None:
@@ -135,8 +152,21 @@ class _Products(TorchFunctionMode):
         wanted = [operand for operand in (left, right) if operand.requires_grad]
         self.counts["forward"] += cost
         self.counts["backward"] += cost * len(wanted)
+        self.counts["tangent"] += 2 * cost if wanted else 0
         self.counts["read"] += cost * sum(_is_parameter(operand) for operand in wanted)
-        self.counts["layers"] += 0 if right is self.head else cost
+
+    def enter_layer(self, *_: object) -> None:
+        """Mark where a layer that checkpointing would run again begins."""
+        self._layer_start = self._last_saved = self.counts["forward"]
+
+    def leave_layer(self, *_: object) -> None:
+        """Add what checkpointing would run again of the layer that ends here."""
+        self.counts["recompute"] += self._last_saved - self._layer_start
+
+    def saved(self, tensor: Tensor) -> Tensor:
+        """Mark that backward needs a tensor from here; a product's operands are saved before it is added up."""
+        self._last_saved = self.counts["forward"]
+        return tensor
 
 
 def _is_parameter(operand: Tensor) -> bool:
@@ -145,12 +175,20 @@ def _is_parameter(operand: Tensor) -> bool:
 
 
 def _trace(model: nn.Module, length: int) -> dict[str, int]:
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    device = next(model.parameters()).device
-    ids = torch.zeros((1, length), dtype=torch.long, device=device)
+    ids = torch.zeros((1, length), dtype=torch.long, device=next(model.parameters()).device)
     mask = torch.ones_like(ids)  # given, because without one transformers looks for packed texts in the values
-    with _eager(model), torch.enable_grad(), _Products(None if head is None else head.weight) as products:
-        model(input_ids=ids, attention_mask=mask, use_cache=False)
+    products = _Products()
+    hooks: list[RemovableHandle] = []
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            hooks.append(layer.register_forward_pre_hook(products.enter_layer))
+            hooks.append(layer.register_forward_hook(products.leave_layer))
+    try:
+        with _eager(model), torch.enable_grad(), saved_tensors_hooks(products.saved, lambda tensor: tensor), products:
+            model(input_ids=ids, attention_mask=mask, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return products.counts
 
 
@@ -158,8 +196,9 @@ def _trace(model: nn.Module, length: int) -> dict[str, int]:
 def _eager(model: nn.Module) -> Iterator[None]:
     """Eval mode and plain attention, so that each product is a visible matmul; both are put back."""
     training = {module: module.training for module in model.modules()}
-    configs = {id(m.config): m.config for m in model.modules() if hasattr(getattr(m, "config", None), "to_dict")}
-    attention = [(config, config._attn_implementation) for config in configs.values()]
+    held = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
+    configs: list[Any] = [config for config in held.values() if isinstance(config, PretrainedConfig)]
+    attention = [(config, config._attn_implementation) for config in configs]
     model.eval()
     for config, _ in attention:
         config._attn_implementation = "eager"
