@@ -1,0 +1,68 @@
+"""Tasks: named sets of examples, their splits, and their tokens counted by kind.
+
+Reading goes ``TasksSpec -> source -> TaskCollection``; encoding goes ``TaskCollection -> EncodedCollection`` through an
+Arrow cache. Names are imported on first use, so that importing this package loads neither numpy nor transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apportion.tasks.collection import TaskCollection
+    from apportion.tasks.encoded import EncodedCollection, EncodedSplit, EncodedTask
+    from apportion.tasks.encoding import encode, load_encoded
+    from apportion.tasks.example import Example, Task
+    from apportion.tasks.sources import SOURCES
+    from apportion.tasks.sources.playground import exact_match
+    from apportion.tasks.spec import TasksSpec, load_tasks
+    from apportion.tasks.tokenizers import ensure_pad, load_tokenizer_trained, train_tokenizer
+    from apportion.tasks.tree import tree
+
+_HOME = {
+    "EncodedCollection": "encoded",
+    "EncodedSplit": "encoded",
+    "EncodedTask": "encoded",
+    "Example": "example",
+    "SOURCES": "sources",
+    "Task": "example",
+    "TaskCollection": "collection",
+    "TasksSpec": "spec",
+    "encode": "encoding",
+    "ensure_pad": "tokenizers",
+    "exact_match": "sources.playground",
+    "load_encoded": "encoding",
+    "load_tasks": "spec",
+    "load_tokenizer_trained": "tokenizers",
+    "train_tokenizer": "tokenizers",
+    "tree": "tree",
+}
+
+__all__ = [
+    "SOURCES",
+    "EncodedCollection",
+    "EncodedSplit",
+    "EncodedTask",
+    "Example",
+    "Task",
+    "TaskCollection",
+    "TasksSpec",
+    "encode",
+    "ensure_pad",
+    "exact_match",
+    "load_encoded",
+    "load_tasks",
+    "load_tokenizer_trained",
+    "train_tokenizer",
+    "tree",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    # `tree` is also a submodule's name: the import above binds the module, this binds the function over it.
+    globals()[name] = value
+    return value

@@ -1,0 +1,172 @@
+"""A collection of tasks in a fixed order, and how raw tasks become one: cleaning, ids, splits, findings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from apportion._errors import ApportionError, nearest
+from apportion.tasks.example import Example, RawTask, Task
+from apportion.tasks.splits import normalised, split_sides
+
+SPLITS = ("train", "validation", "test")
+
+
+class TaskCollection:
+    """Tasks in a fixed order, with what was found wrong with their data.
+
+    Args:
+        tasks: The tasks; their order is the order of every vector over tasks.
+        findings: Plain sentences with counts: dirt in the data and what was done about it.
+        fingerprint: A digest of data and settings; computed from the examples where it is not given.
+
+    Raises:
+        ApportionError: No task, or two of one name.
+    """
+
+    def __init__(self, tasks: Sequence[Task], findings: Sequence[str] = (), fingerprint: str | None = None) -> None:
+        self.tasks = tuple(tasks)
+        self.findings = list(findings)
+        self._index = {task.name: i for i, task in enumerate(self.tasks)}
+        if not self.tasks:
+            raise ApportionError("There are no tasks here: name a file, a folder or a source that holds some.")
+        if len(self._index) < len(self.tasks):
+            twice = next(name for name, n in Counter(task.name for task in self.tasks).items() if n > 1)
+            raise ApportionError(f"Two tasks are called '{twice}': rename one of them.")
+        self.fingerprint = fingerprint or content_fingerprint(self.tasks)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tasks' names, in order."""
+        return tuple(task.name for task in self.tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
+
+    def __getitem__(self, name: str) -> Task:
+        if name not in self._index:
+            raise ApportionError(f"Unknown task '{name}'{nearest(name, self._index)}.")
+        return self.tasks[self._index[name]]
+
+    def __repr__(self) -> str:
+        total = sum(len(task.train) + len(task.validation) + len(task.test) for task in self.tasks)
+        return f"TaskCollection({len(self)} tasks, {total:,} examples)"
+
+
+def content_fingerprint(tasks: Sequence[Task]) -> str:
+    """Return a digest of every example, its task and its split."""
+    digest = hashlib.blake2b(digest_size=16)
+    for task in tasks:
+        for split in SPLITS:
+            digest.update(f"\x00{task.name}\x00{split}\x00{len(task.split(split))}".encode())
+            for example in task.split(split):
+                digest.update(repr(example).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def assemble(raw: Sequence[RawTask], validation: float, test: float, fingerprint: str | None = None) -> TaskCollection:
+    """Clean raw tasks, split them together, and say what was found.
+
+    Examples with a blank completion and exact repeats of a (prompt, completion) within a task are dropped. A pair that
+    stands in two tasks is kept in both: they are two tasks' data, and the split keeps them on one side.
+
+    Raises:
+        ApportionError: Two tasks of one name, or a task that has fewer than two distinct prompts.
+    """
+    _check_names(raw)
+    dirt: Counter[str] = Counter()
+    seen_ids: set[str] = set()
+    kept: list[tuple[str, list[Example], list[str]]] = []
+    for task in raw:
+        examples, keys = _clean(task, dirt, seen_ids)
+        kept.append((task.name, examples, [normalised(key) for key in keys]))
+    _count_across(kept, dirt)
+    sides, moved = split_sides([(name, keys) for name, _, keys in kept], validation, test)
+    dirt["moved"] = moved
+    tasks = []
+    for name, examples, keys in kept:
+        parts: dict[str, list[Example]] = {split: [] for split in SPLITS}
+        for example, key in zip(examples, keys, strict=True):
+            parts[SPLITS[sides[key]]].append(example)
+        tasks.append(Task(name, **parts))
+    return TaskCollection(tasks, _sentences(dirt), fingerprint)
+
+
+def _check_names(raw: Sequence[RawTask]) -> None:
+    origins: dict[str, str] = {}
+    for task in raw:
+        if task.name in origins:
+            raise ApportionError(
+                f"Two tasks are called '{task.name}': {origins[task.name]} and {task.origin}; rename one of them."
+            )
+        origins[task.name] = task.origin
+        if not task.examples:
+            raise ApportionError(f"Task '{task.name}' ({task.origin}) is empty: add examples or leave it out.")
+
+
+def _clean(task: RawTask, dirt: Counter[str], seen_ids: set[str]) -> tuple[list[Example], list[str]]:
+    examples: list[Example] = []
+    keys: list[str] = []
+    pairs: set[tuple[object, str]] = set()
+    for i, example in enumerate(task.examples):
+        if not example.completion.strip():
+            dirt["blank"] += 1
+            continue
+        pair = (repr(example.messages) if example.messages else example.prompt, example.completion)
+        if pair in pairs:
+            dirt["repeats"] += 1
+            continue
+        pairs.add(pair)
+        dirt["replacement"] += "\ufffd" in example.prompt or "\ufffd" in example.completion
+        dirt["edges"] += example.completion != example.completion.strip()
+        dirt["references"] += len(example.references) > 1
+        unique = example.id
+        number = 1
+        while unique in seen_ids:
+            number += 1
+            unique = f"{example.id}#{number}"
+        seen_ids.add(unique)
+        dirt["ids"] += number > 1
+        examples.append(example if number == 1 else replace(example, id=unique))
+        keys.append(task.keys[i] if task.keys is not None else example.prompt or example.completion)
+    if not examples:
+        raise ApportionError(
+            f"Task '{task.name}' ({task.origin}) has only blank completions: fill them in or leave the task out."
+        )
+    return examples, keys
+
+
+def _count_across(kept: Sequence[tuple[str, list[Example], list[str]]], dirt: Counter[str]) -> None:
+    first: dict[int, int] = {}
+    shared: set[int] = set()
+    for number, (_, examples, keys) in enumerate(kept):
+        for example, key in zip(examples, keys, strict=True):
+            pair = hash((key, example.completion))
+            if first.setdefault(pair, number) != number:
+                shared.add(pair)
+    dirt["across"] = len(shared)
+
+
+def _sentences(dirt: Counter[str]) -> list[str]:
+    said = {
+        "blank": "{} with a blank completion dropped.",
+        "repeats": "{} that repeat a prompt and completion of their own task dropped.",
+        "across": "{} distinct input and completion pairs stand in more than one task: kept in each, on one side.",
+        "ids": "{} with an id already in use got a numbered one.",
+        "replacement": "{} hold the Unicode replacement character: kept.",
+        "edges": "{} have white space at an end of the completion: kept as they are.",
+        "references": "{} have several references: the first is the completion, all are kept as references.",
+        "moved": "{} distinct prompts moved between splits, so that every small task has enough to validate on.",
+    }
+    return [text.format(f"{dirt[key]:,}" + _noun(key, dirt[key])) for key, text in said.items() if dirt[key]]
+
+
+def _noun(key: str, count: int) -> str:
+    if key in ("across", "moved"):
+        return ""
+    return " example" if count == 1 else " examples"

@@ -1,0 +1,109 @@
+"""Examples to token ids with completion-only labels, in batches, by the tokenizer's own threads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from apportion.tasks.example import Example
+from apportion.tasks.templates import Segments, template_for
+from apportion.tasks.tokenizers import plain_backend
+from apportion.tasks.truncation import shorten
+
+_CHUNK = 2000
+
+
+class Encoder:
+    """Encodes examples with one tokenizer and length; ``dirt`` counts what had to be cut, dropped or looked up.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        max_length: Longest example, in tokens.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int) -> None:  # noqa: ANN401
+        self.max_length = max_length
+        self.dirt: Counter[str] = Counter()
+        self._template = template_for(tokenizer)
+        self._backend = plain_backend(tokenizer)
+        self._unk = tokenizer.unk_token_id
+        special = tokenizer("")["input_ids"]
+        opens = not self._template.joint and special and special[0] == tokenizer.bos_token_id
+        self._start = np.array(special[:1] if opens else [], np.int32)
+
+    def encode(self, examples: Sequence[Example]) -> tuple[list[str], list[np.ndarray]]:
+        """Return ids and signed tokens of the examples that keep a supervised token.
+
+        Tokens are (length,) int32: the id ``t`` as context, ``~t`` where supervised; never supervised at position 0.
+        """
+        ids: list[str] = []
+        tokens: list[np.ndarray] = []
+        for at in range(0, len(examples), _CHUNK):
+            chunk = examples[at : at + _CHUNK]
+            segments = [self._template.segments(example, self.dirt) for example in chunk]
+            pieces = self._joint(segments) if self._template.joint else self._apart(segments)
+            for example, parts, texts in zip(chunk, pieces, segments, strict=True):
+                signed = self._fit(parts, [supervised for _, supervised in texts])
+                if signed is None:
+                    continue
+                ids.append(example.id)
+                tokens.append(signed)
+        return ids, tokens
+
+    def _fit(self, parts: list[np.ndarray], supervised: list[bool]) -> np.ndarray | None:
+        first = supervised.index(True) if True in supervised else len(parts)
+        signed = [~part if label else part for part, label in zip(parts, supervised, strict=True)]
+        prompt = np.concatenate([self._start, *signed[:first]])
+        rest = np.concatenate(signed[first:]) if first < len(signed) else self._start[:0]
+        if not len(prompt) and len(rest):
+            # Nothing predicts the first token: it is context, as the prompt of the rest.
+            prompt, rest = np.where(rest[:1] < 0, ~rest[:1], rest[:1]), rest[1:]
+        fitted, cut_prompt, cut_rest = shorten(prompt, rest, self.max_length)
+        self.dirt["cut_prompt"] += cut_prompt
+        self.dirt["cut_rest"] += cut_rest
+        if not (fitted < 0).any():
+            self.dirt["dropped"] += 1
+            return None
+        return fitted
+
+    def _apart(self, segments: list[Segments]) -> Iterator[list[np.ndarray]]:
+        encoded = iter(self._batch([text for parts in segments for text, _ in parts]))
+        end = np.array([] if self._template.end is None else [self._template.end], np.int32)
+        for parts in segments:
+            yield [np.concatenate([next(encoded), end]) if label else next(encoded) for _, label in parts]
+
+    def _joint(self, segments: list[Segments]) -> Iterator[list[np.ndarray]]:
+        """Encode each text so far; a segment is what it adds, if the ids before it stay as they were."""
+        texts = [[text for text, _ in parts] for parts in segments]
+        grown = [["".join(parts[: k + 1]) for k in range(len(parts))] for parts in texts]
+        encoded = iter(self._batch([text for parts in grown for text in parts]))
+        for parts in texts:
+            before = np.zeros(0, np.int32)
+            pieces = []
+            for text in parts:
+                after = next(encoded)
+                if np.array_equal(after[: len(before)], before):
+                    pieces.append(after[len(before) :])
+                else:
+                    self.dirt["boundary"] += 1
+                    pieces.append(self._batch([text])[0])
+                before = after
+            yield pieces
+
+    def _batch(self, texts: list[str]) -> list[np.ndarray]:
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+    def findings(self) -> list[str]:
+        """Return what was cut, dropped or looked up, as plain sentences."""
+        said = {
+            "cut_prompt": "{} prompts were over the length of {} tokens: the middle of each was cut out.",
+            "cut_rest": "{} completions were over the length of {} tokens: the end of each was cut off.",
+            "dropped": "{} examples had no supervised token left within {} tokens: dropped.",
+            "boundary": "{} turns merge with the text before them into one token: encoded apart.",
+            "template": "{} turns are not where the chat template's generation prompt ends: found by their words.",
+        }
+        return [text.format(f"{self.dirt[key]:,}", self.max_length) for key, text in said.items() if self.dirt[key]]

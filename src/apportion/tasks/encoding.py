@@ -1,0 +1,114 @@
+"""From tasks to encoded tasks, through a memory-mapped Arrow cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from apportion._errors import ApportionError
+from apportion.tasks import cache
+from apportion.tasks.collection import SPLITS, TaskCollection
+from apportion.tasks.encoded import SCHEMA, EncodedCollection, EncodedSplit, EncodedTask, to_batch
+from apportion.tasks.encoder import Encoder
+from apportion.tasks.spec import TasksSpec
+from apportion.tasks.tokenizers import ensure_pad, tokenizer_fingerprint
+
+# Part of every key: raise it when the same examples would be encoded otherwise.
+ENCODING = 1
+
+
+def encode(
+    tasks: TaskCollection,
+    tokenizer: Any,  # noqa: ANN401
+    max_length: int,
+    cache_dir: Path | None = None,
+) -> EncodedCollection:
+    """Encode all splits, with labels on completions only.
+
+    With a chat template the prompt is the user's message and the completion the assistant's; without one they are joined
+    by a newline and the end token follows. Every assistant turn of a conversation is supervised; plain text is
+    supervised from its second token on. An example over ``max_length`` loses the middle of its prompt first and the end
+    of its completion last (``truncation.shorten``); one left without a supervised token is dropped and counted.
+
+    Args:
+        tasks: The tasks.
+        tokenizer: A transformers tokenizer; without a pad token, its end token becomes that.
+        max_length: Longest example, in tokens.
+        cache_dir: Folder of the cache; None is $APPORTION_CACHE, or ~/.cache/apportion.
+
+    Raises:
+        ApportionError: No pad and no end token, a tokenizer without a Rust part, a chat template that does not fit, or a
+            task left without supervised tokens.
+    """
+    return _cached(lambda: tasks, tasks.fingerprint, tokenizer, max_length, cache_dir)
+
+
+def load_encoded(
+    spec: TasksSpec,
+    tokenizer: Any,  # noqa: ANN401
+    max_length: int,
+    cache_dir: Path | None = None,
+) -> EncodedCollection:
+    """Return ``encode(spec.load(), ...)``, parsing the data only if the cache does not hold the result.
+
+    Args:
+        spec: The recipe's ``tasks`` block.
+        tokenizer: A transformers tokenizer.
+        max_length: Longest example, in tokens.
+        cache_dir: Folder of the cache; None is $APPORTION_CACHE, or ~/.cache/apportion.
+
+    Raises:
+        ApportionError: As ``TasksSpec.load`` and ``encode``.
+    """
+    return _cached(spec.load, spec.fingerprint(), tokenizer, max_length, cache_dir)
+
+
+def _cached(
+    load: Callable[[], TaskCollection],
+    data: str,
+    tokenizer: Any,  # noqa: ANN401
+    max_length: int,
+    cache_dir: Path | None,
+) -> EncodedCollection:
+    if max_length < 2:
+        raise ApportionError(f"'max_length' is {max_length}: an example needs at least two tokens.")
+    ensure_pad(tokenizer)
+    parts = (ENCODING, data, tokenizer_fingerprint(tokenizer), max_length)
+    key = hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+    file = cache.folder(cache_dir) / f"encoded-{key}.arrow"
+    if not cache.valid(file):
+        tasks = load()
+        cache.write(file, lambda aside: _write(aside, tasks, Encoder(tokenizer, max_length)))
+    return _read(file, key)
+
+
+def _write(file: Path, tasks: TaskCollection, encoder: Encoder) -> None:
+    """Write one record batch a task and split, in order, so that memory holds one at a time; a last one for the rest."""
+    schema = SCHEMA.with_metadata({"names": json.dumps(tasks.names)})
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for task in tasks:
+            for split in SPLITS:
+                ids, tokens = encoder.encode(task.split(split))
+                if task.split(split) and not ids:
+                    raise ApportionError(
+                        f"Task '{task.name}' has no supervised tokens in its {split} split within {encoder.max_length} "
+                        "tokens: raise 'tasks.max_length' or leave the task out."
+                    )
+                writer.write_batch(to_batch(ids, tokens))
+        # Findings are known only now, when the schema is written: they ride as the ids of a batch without tokens.
+        findings = [*tasks.findings, *encoder.findings()]
+        writer.write_batch(to_batch(findings, [np.zeros(0, np.int32)] * len(findings)))
+
+
+def _read(file: Path, key: str) -> EncodedCollection:
+    reader = pa.ipc.open_file(pa.memory_map(str(file), "r"))
+    names = json.loads(reader.schema.metadata[b"names"])
+    splits = [EncodedSplit(reader.get_batch(i)) for i in range(3 * len(names))]
+    tasks = [EncodedTask(name, *splits[3 * i : 3 * i + 3]) for i, name in enumerate(names)]
+    return EncodedCollection(tasks, reader.get_batch(3 * len(names)).column("id").to_pylist(), key)

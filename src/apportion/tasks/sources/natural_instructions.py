@@ -1,0 +1,101 @@
+"""Super-NaturalInstructions, in the project's own JSON task files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from apportion._errors import ApportionError
+from apportion.tasks.example import Example, RawTask
+from apportion.tasks.files import expand, files_digest, find, read_text, stem
+from apportion.tasks.sources._source import Source
+
+_SUFFIXES = (".json", ".json.gz")
+
+
+class NaturalInstructions(Source):
+    """Task files, plain or gzipped: one file, or a folder of them at any depth.
+
+    The prompt is the definition, a blank line and the input; the completion is the first reference. The split hashes the
+    input alone, so that one input under two definitions stays on one side.
+
+    Args:
+        path: File or folder.
+        group_by: ``task``: each file is a task, called by the file's name; ``category``: the files of one (first)
+            category are a task, called by that category.
+
+    References: Wang, Mishra et al., Super-NaturalInstructions, 2022 (arXiv 2204.07705).
+    """
+
+    path: str
+    group_by: Literal["task", "category"] = "task"
+
+    def read(self) -> list[RawTask]:
+        """Return the tasks, sorted by name of category, or by path; see the base class."""
+        tasks: dict[str, RawTask] = {}
+        raw = []
+        for file in find(self.path, _SUFFIXES):
+            name, examples, inputs = _read_file(file, self.group_by)
+            if self.group_by == "category" and name in tasks:
+                tasks[name].examples.extend(examples)
+                _keys(tasks[name]).extend(inputs)
+                continue
+            task = RawTask(name, str(file), examples, inputs)
+            tasks.setdefault(name, task)
+            raw.append(task)
+        return sorted(raw, key=lambda task: task.name) if self.group_by == "category" else raw
+
+    def digest(self) -> str:
+        """Return a digest of the files' bytes."""
+        return files_digest(find(self.path, _SUFFIXES), expand(self.path))
+
+
+def _keys(task: RawTask) -> list[str]:
+    return task.keys if task.keys is not None else []
+
+
+def _read_file(file: Path, group_by: str) -> tuple[str, list[Example], list[str]]:
+    try:
+        # Python's parser takes the bare NaN that some task files have under "URL".
+        content = json.loads(read_text(file))
+    except json.JSONDecodeError as error:
+        raise ApportionError(f"{file}:{error.lineno} is not JSON: {error.msg.lower()}.") from None
+    fields = sorted(content) if isinstance(content, dict) else [type(content).__name__]
+    if not isinstance(content, dict) or "Definition" not in content or not isinstance(content.get("Instances"), list):
+        raise ApportionError(
+            f"{file} is not a Super-NaturalInstructions task: it needs 'Definition' and a list 'Instances', "
+            f"but has {', '.join(fields) or 'nothing'}."
+        )
+    definition = _text(content["Definition"])
+    name = stem(file)
+    if group_by == "category":
+        name = _text(content.get("Categories"))
+        if not name:
+            raise ApportionError(f"{file} has no 'Categories': group by task, or add the category to the file.")
+    examples, inputs = [], []
+    for i, instance in enumerate(content["Instances"]):
+        text, outputs, number = _instance(instance, file, i)
+        examples.append(
+            Example(f"{definition}\n\n{text}", outputs[0] if outputs else "", number, references=tuple(outputs))
+        )
+        inputs.append(text)
+    return name, examples, inputs
+
+
+def _text(value: object) -> str:
+    """Return the one string of a field that may be a string or a list of strings; "" if it is neither."""
+    first = value[0] if isinstance(value, list) and value else value
+    return first if isinstance(first, str) else ""
+
+
+def _instance(instance: object, file: Path, i: int) -> tuple[str, list[str], str]:
+    if isinstance(instance, dict):
+        text, outputs = instance.get("input"), instance.get("output")
+        outputs = [outputs] if isinstance(outputs, str) else outputs
+        if isinstance(text, str) and isinstance(outputs, list) and all(isinstance(o, str) for o in outputs):
+            return text, outputs, str(instance.get("id") or f"{stem(file)}-{i}")
+    found = ", ".join(sorted(instance)) if isinstance(instance, dict) else type(instance).__name__
+    raise ApportionError(
+        f"{file}: instance {i} of 'Instances' needs 'input' (text) and 'output' (list of texts), but has {found}."
+    )

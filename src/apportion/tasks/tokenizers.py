@@ -1,0 +1,151 @@
+"""Tokenizers trained from the tasks' own train splits, and what encoding asks of any tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from apportion._errors import ApportionError, nearest
+from apportion.tasks import cache
+from apportion.tasks.collection import TaskCollection
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from apportion.tasks.spec import TasksSpec
+
+PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
+Kind = Literal["bpe", "character"]
+# Part of the cached tokenizer's key: raise it when training would give another tokenizer from the same data.
+_TRAINING = 1
+
+
+def train_tokenizer(tasks: TaskCollection, kind: Kind, vocab_size: int) -> PreTrainedTokenizerFast:
+    """Train a tokenizer on the train splits.
+
+    ``bpe`` is byte-level, so nothing is unknown to it. ``character`` gives each character seen an id, and one to all
+    that were not. Both pad with ``<pad>`` and end with ``<eos>``.
+
+    Args:
+        tasks: The tasks; validation and test splits are not looked at.
+        kind: "bpe" or "character".
+        vocab_size: Size of the vocabulary; for ``character`` the most it may need.
+
+    Raises:
+        ApportionError: Unknown kind, or a vocabulary too small for the alphabet.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    makers = {"bpe": _train_bpe, "character": _train_character}
+    if kind not in makers:
+        raise ApportionError(f"Unknown tokenizer kind '{kind}'{nearest(kind, makers)}.")
+    backend = makers[kind](tasks, vocab_size)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=PAD, eos_token=EOS, unk_token=UNK)
+
+
+def _texts(tasks: TaskCollection) -> Iterator[str]:
+    for task in tasks:
+        for example in task.train:
+            if example.messages:
+                yield from (message["content"] for message in example.messages)
+            else:
+                yield f"{example.prompt}\n"
+                yield example.completion
+
+
+def _train_bpe(tasks: TaskCollection, vocab_size: int) -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    least = len(alphabet) + 3
+    if vocab_size < least:
+        raise ApportionError(f"A byte-level BPE needs a 'vocab_size' of at least {least}, not {vocab_size}.")
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[PAD, EOS, UNK], initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator(_texts(tasks), trainer)
+    return backend
+
+
+def _train_character(tasks: TaskCollection, vocab_size: int) -> Tokenizer:
+    # The newline joins a prompt to its completion, whatever the data holds.
+    seen = {"\n"}
+    for text in _texts(tasks):
+        seen.update(text)
+    vocabulary = [PAD, EOS, UNK, *sorted(seen)]
+    if len(vocabulary) > vocab_size:
+        raise ApportionError(
+            f"The tasks use {len(seen)} characters, so a character tokenizer needs a 'vocab_size' of at least "
+            f"{len(vocabulary)}, not {vocab_size}."
+        )
+    backend = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token=UNK))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    backend.decoder = decoders.Fuse()
+    backend.add_special_tokens([PAD, EOS, UNK])
+    return backend
+
+
+def load_tokenizer_trained(
+    spec: TasksSpec, kind: Kind, vocab_size: int, cache_dir: Path | None = None
+) -> PreTrainedTokenizerFast:
+    """Return the tokenizer that ``train_tokenizer`` trains on the spec's tasks, from the cache if it is there.
+
+    Args:
+        spec: The recipe's ``tasks`` block; its data is parsed only if the cache misses.
+        kind: "bpe" or "character".
+        vocab_size: Size of the vocabulary, or the most of it.
+        cache_dir: Folder of the cache; None is $APPORTION_CACHE, or ~/.cache/apportion.
+
+    Raises:
+        ApportionError: As ``train_tokenizer`` and ``TasksSpec.load``.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    key = hashlib.blake2b(repr((_TRAINING, spec.fingerprint(), kind, vocab_size)).encode(), digest_size=16).hexdigest()
+    folder = cache.folder(cache_dir)
+    file = folder / f"tokenizer-{key}.json"
+    if not cache.valid(file):
+        text = plain_backend(train_tokenizer(spec.load(), kind, vocab_size)).to_str()
+        cache.write(file, lambda aside: aside.write_text(text, encoding="utf-8"))
+    backend = Tokenizer.from_file(str(file))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=PAD, eos_token=EOS, unk_token=UNK)
+
+
+def plain_backend(tokenizer: Any) -> Tokenizer:  # noqa: ANN401
+    """Return a copy of the tokenizer's Rust part that neither pads nor truncates.
+
+    Raises:
+        ApportionError: The tokenizer has none.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ApportionError(f"The tokenizer {type(tokenizer).__name__} is a slow one: bring its fast version.")
+    copy = Tokenizer.from_str(backend.to_str())
+    copy.no_padding()
+    copy.no_truncation()
+    return copy
+
+
+def ensure_pad(tokenizer: Any) -> int:  # noqa: ANN401
+    """Return the id to pad with, setting the end token as pad token if the tokenizer has none.
+
+    Raises:
+        ApportionError: The tokenizer has neither.
+    """
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ApportionError("The tokenizer has neither a pad nor an end token: set its 'pad_token'.")
+        tokenizer.pad_token = tokenizer.eos_token
+    return int(tokenizer.pad_token_id)
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:  # noqa: ANN401
+    """Return a digest of all that decides the ids: the tokenizer's JSON, chat template and special tokens."""
+    special = (tokenizer.bos_token, tokenizer.eos_token, tokenizer("")["input_ids"])
+    parts = (plain_backend(tokenizer).to_str(), getattr(tokenizer, "chat_template", None), special)
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
