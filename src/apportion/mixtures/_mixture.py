@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from apportion._config import Config
@@ -49,8 +50,6 @@ class Mixture(Config):
     seen; None lets small tasks repeat.
     """
 
-    needs: ClassVar[Literal["nothing", "losses", "alignment"]] = "nothing"
-
     unit: Literal["examples", "tokens"] = "examples"
     draws: Literal["systematic", "multinomial"] = "systematic"
     max_epochs: float | None = None
@@ -66,6 +65,36 @@ class Mixture(Config):
     def update(self, state: State, feedback: Feedback) -> State:
         """Return the state after feedback; a fixed mixture returns it unchanged. Never mutates ``state``."""
         return state
+
+
+class LossGuided(Mixture):
+    """A mixture that follows the tasks' validation losses.
+
+    Attributes:
+        every: Share of the budget between measurements.
+        examples_per_task: Validation examples a task in each, of the half of the split that methods may see.
+    """
+
+    every: float = Field(0.02, gt=0, le=1)
+    examples_per_task: int = Field(16, ge=1)
+
+
+class GradientGuided(Mixture):
+    """A mixture that follows how much training on each task lowers a validation objective.
+
+    Attributes:
+        tau: Temperature of the objective; small follows the worst task, large the mean.
+        estimator: `in_run` (read from the training backward), `forward` or `unrolled` (exact, dearer).
+        refresh: Optimizer steps between validation passes.
+        examples_per_task: Validation examples a task in each such pass.
+        precondition: Take u through Adam's second moment (`in_run` only; the exact estimators always do).
+    """
+
+    tau: float = Field(1.0, gt=0)
+    estimator: Literal["in_run", "forward", "unrolled"] = "in_run"
+    refresh: int = Field(20, ge=1)
+    examples_per_task: int = Field(4, ge=1)
+    precondition: bool = True
 
 
 def uniform(n: int) -> Tensor:

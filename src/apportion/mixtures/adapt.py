@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from apportion.mixtures._mixture import Feedback, Mixture, State, TaskSizes
+from apportion.mixtures._mixture import Feedback, GradientGuided, State, TaskSizes
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
@@ -30,7 +28,7 @@ def logit_gradient(alignment: Tensor, p: Tensor, entropy: float) -> Tensor:
     return -(alignment - p * alignment.sum()) + entropy * p * (log_p + shannon)
 
 
-class Adapt(Mixture):
+class Adapt(GradientGuided):
     """Learnt mixture: logits follow the meta-gradient of a smooth worst-case validation loss, with an entropy bonus.
 
     What it optimises: F(w) = tau log mean_j exp(v_j(theta')/tau) - entropy * H(softmax(w)), theta' one training step on.
@@ -44,26 +42,14 @@ class Adapt(Mixture):
     Relations: with one gradient norm for all tasks and no transfer between them it becomes the `loss` mixture.
 
     Attributes:
-        tau: Temperature of the worst case; small follows the worst task, large the mean.
         entropy: Bonus lambda for a spread-out mixture; 0 may collapse.
-        estimator: `in_run` (read from the training backward), `forward` or `unrolled` (exact, dearer).
         learning_rate: Adam's step on the logits.
-        refresh: Optimizer steps between validation passes.
-        examples_per_task: Validation examples a task in each such pass.
         floor: Share of the draws spread evenly whatever the logits say.
-        precondition: Take u through Adam's second moment (`in_run` only; the exact estimators always do).
     """
 
-    needs: ClassVar[Literal["nothing", "losses", "alignment"]] = "alignment"
-
-    tau: float = Field(1.0, gt=0)
     entropy: float = Field(1e-3, ge=0)
-    estimator: Literal["in_run", "forward", "unrolled"] = "in_run"
     learning_rate: float = Field(0.06, gt=0)
-    refresh: int = Field(20, ge=1)
-    examples_per_task: int = Field(4, ge=1)
     floor: float = Field(0.1, ge=0, lt=1)
-    precondition: bool = True
 
     def init(self, tasks: TaskSizes) -> State:
         """Return uniform logits and empty moments."""

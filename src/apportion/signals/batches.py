@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-IGNORE = -100
+from apportion.tasks.encoded import IGNORED
+
+
 # Rounding lengths up keeps matmul shapes few and aligned; the padding it adds is counted as padding.
 LENGTH_MULTIPLE = 8
 
@@ -59,12 +61,12 @@ def collate(examples: Sequence[tuple[np.ndarray, np.ndarray]], tasks: Sequence[i
     lengths = np.array([len(ids) for ids, _ in examples])
     longest = -(-int(lengths.max()) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
     input_ids = np.full((len(examples), longest), pad_id, dtype=np.int64)
-    labels = np.full((len(examples), longest), IGNORE, dtype=np.int64)
+    labels = np.full((len(examples), longest), IGNORED, dtype=np.int64)
     for row, (ids, marks) in enumerate(examples):
         input_ids[row, : len(ids)] = ids
         labels[row, : len(marks)] = marks
     mask = np.arange(longest) < lengths[:, None]
-    rows, columns = np.nonzero(labels[:, 1:] != IGNORE)
+    rows, columns = np.nonzero(labels[:, 1:] != IGNORED)
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=torch.from_numpy(mask.astype(np.int64)),

@@ -1,0 +1,180 @@
+"""A recipe's data, budget and prices, put together once and used by plans and runs alike."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+from apportion._config import validate
+from apportion._errors import ApportionError
+from apportion.budget import Budget, Ledger
+from apportion.budget.flops import ModelFlops
+from apportion.mixtures._mixture import Mixture, TaskSizes
+from apportion.plans.recipe import Recipe
+from apportion.signals.batches import Batch
+from apportion.tasks import EncodedCollection, TasksSpec, load_encoded
+from apportion.training.allowance import Allowance
+from apportion.training.models import ModelSpec, build_model, load_tokenizer
+from apportion.training.sampler import TaskSampler
+from apportion.training.steering import Steering
+from apportion.training.stream import Stream
+from apportion.training.validation import Picked, batched, halves
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the tasks look like to the model."""
+
+    tokenizer: PreTrainedTokenizerBase
+    tasks: EncodedCollection
+    report: list[list[Picked]]
+    steer: list[list[Picked]]
+    findings: tuple[str, ...]
+
+    @property
+    def sizes(self) -> TaskSizes:
+        """Examples and supervised tokens of each train split."""
+        return TaskSizes(
+            self.tasks.names,
+            torch.tensor([len(task.train) for task in self.tasks.tasks], dtype=torch.float64),
+            torch.tensor([int(task.train.supervised.sum()) for task in self.tasks.tasks], dtype=torch.float64),
+        )
+
+    @property
+    def pad_id(self) -> int:
+        """The padding token."""
+        return int(self.tokenizer.pad_token_id)
+
+
+def load_data(recipe: Recipe) -> Data:
+    """Read, split and encode the recipe's tasks, from the cache where it can.
+
+    Raises:
+        ApportionError: Anything wrong with the data or the tokenizer.
+    """
+    # Arms and seeds of a comparison share their data: loaded once a process.
+    return _load(json.dumps(recipe.model.model_dump(mode="json")), json.dumps(recipe.tasks.model_dump(mode="json")))
+
+
+@lru_cache(maxsize=2)
+def _load(model: str, tasks: str) -> Data:
+    spec = validate(TasksSpec, json.loads(tasks), "tasks")
+    tokenizer = load_tokenizer(validate(ModelSpec, json.loads(model), "model"), spec)
+    encoded = load_encoded(spec, tokenizer, spec.max_length)
+    report, steer, exceptions = halves(encoded)
+    return Data(tokenizer, encoded, report, steer, (*encoded.findings, *exceptions))
+
+
+def read_budget(recipe: Recipe, data: Data, method: Mixture) -> Budget:
+    """Read the budget and refuse one that the mixture's ``max_epochs`` does not allow.
+
+    Raises:
+        ApportionError: No budget, or more than there is to train on.
+    """
+    budget = Budget.parse(recipe.budget, data.tasks.supervised_total)
+    most = make_sampler(recipe, data, method).max_supervised()
+    if budget.unit == "supervised" and budget.limit > most:
+        raise ApportionError(
+            f"The budget of {budget.limit:,} supervised tokens is more than 'mixture.max_epochs' = {method.max_epochs:g} "
+            f"allows ({most:,.0f}): lower the budget or raise the cap."
+        )
+    return budget
+
+
+def make_sampler(recipe: Recipe, data: Data, method: Mixture) -> TaskSampler:
+    """Return the seeded draws of this recipe."""
+    return TaskSampler(
+        [len(task.train) for task in data.tasks.tasks],
+        [task.train.supervised for task in data.tasks.tasks],
+        seed=recipe.seed,
+        unit=method.unit,
+        draws=method.draws,
+        max_epochs=method.max_epochs,
+    )
+
+
+def make_model(recipe: Recipe, data: Data, *, meta: bool = False) -> torch.nn.Module:
+    """Build or load the recipe's model; on the meta device only its shapes."""
+    return build_model(recipe.model, data.tokenizer, lora=recipe.lora, seed=recipe.seed, meta=meta)
+
+
+def report_batches(recipe: Recipe, data: Data, args: TrainingArguments) -> list[Batch]:
+    """Return the batches that every method's reported losses are measured on."""
+    picked = [item for items in data.report for item in items[: recipe.validation.examples_per_task]]
+    return batched(picked, args.per_device_eval_batch_size, data.pad_id)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a trainer is made of, and a plan priced from."""
+
+    args: TrainingArguments
+    ledger: Ledger
+    allowance: Allowance
+    flops: ModelFlops
+    steering: Steering
+    stream: Stream
+    report: list[Batch]
+
+
+def recomputes(args: TrainingArguments) -> bool:
+    """Return whether activations are recomputed in the backward pass."""
+    return bool(args.activation_checkpointing or args.gradient_checkpointing)
+
+
+def assemble(recipe: Recipe, data: Data, flops: ModelFlops, output: Path) -> Parts:
+    """Put ledger, draws and steering together for a model with these prices.
+
+    Raises:
+        ApportionError: A budget, mixture or training argument that does not fit.
+    """
+    method = recipe.method()
+    args = recipe.arguments(output)
+    ledger = Ledger(read_budget(recipe, data, method))
+    report = report_batches(recipe, data, args)
+    allowance = Allowance(ledger, reserve=sum(flops.forward(b.processed, b.squares) for b in report))
+    steering = Steering(
+        method,
+        method.init(data.sizes),
+        pool=data.steer,
+        train_pool=_train_pool(data),
+        allowance=allowance,
+        ledger=ledger,
+        flops=flops,
+        batch_size=args.per_device_eval_batch_size,
+        pad_id=data.pad_id,
+    )
+    again = recomputes(args)
+
+    def train_flops(tokens: int, squares: int) -> float:
+        return flops.train(tokens, squares, recompute=again)
+
+    def step_flops(tokens: int, squares: int) -> float:
+        return train_flops(tokens, squares) + (flops.in_run_read(tokens) if steering.read_in_step else 0.0)
+
+    stream = Stream(
+        data.tasks,
+        make_sampler(recipe, data, method),
+        ledger,
+        allowance,
+        step_flops=step_flops,
+        train_flops=train_flops,
+        micro_batch=args.per_device_train_batch_size,
+        accumulation=args.gradient_accumulation_steps,
+        pad_id=data.pad_id,
+    )
+    return Parts(args, ledger, allowance, flops, steering, stream, report)
+
+
+def _train_pool(data: Data) -> list[list[Picked]]:
+    pools: list[list[Picked]] = []
+    for index, task in enumerate(data.tasks.tasks):
+        order = np.random.default_rng([2, index]).permutation(len(task.train))[:1024]
+        pools.append([(index, task.train, int(i)) for i in order])
+    return pools

@@ -1,0 +1,196 @@
+"""The recipe: one YAML file, one run. Every key is checked, every default written out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator
+from transformers import TrainingArguments
+
+from apportion._config import Config, validate
+from apportion._errors import ApportionError, nearest
+from apportion.mixtures import MIXTURES
+from apportion.mixtures._mixture import Mixture
+from apportion.tasks import TasksSpec
+from apportion.training.models import LoraSpec, ModelSpec
+
+# The budget, the run folder and the seed decide these.
+OWNED = {
+    "output_dir": "the run folder is given with --out",
+    "max_steps": "training ends when 'budget' is spent",
+    "num_train_epochs": "training ends when 'budget' is spent",
+    "seed": "it stands at the top of the recipe",
+    "data_seed": "'seed' at the top of the recipe decides it",
+    "eval_strategy": "'validation.every' decides it",
+    "eval_steps": "'validation.every' decides it",
+    "save_strategy": "a checkpoint follows every validation",
+    "save_steps": "a checkpoint follows every validation",
+    "logging_strategy": "every hundredth of the budget is recorded",
+    "logging_steps": "every hundredth of the budget is recorded",
+    "fp16": "use bf16",
+}
+
+
+def share(value: object) -> float:
+    """Read a share such as ``"5%"`` or ``0.05``, in (0, 1]."""
+    text = str(value).strip()
+    try:
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise ValueError("a share is written like 5% or 0.05") from None
+    if not 0 < number <= 1:
+        raise ValueError("a share lies above 0 and at most at 100%")
+    return number
+
+
+class ValidationSpec(Config):
+    """How often the report's validation losses are measured, and on how many examples a task."""
+
+    every: float = 0.05
+    examples_per_task: int = Field(64, ge=1)
+
+    _share = field_validator("every", mode="before")(share)
+
+
+class SelectionSpec(Config):
+    """Which examples are kept; this version keeps all."""
+
+    type: Literal["all"] = "all"
+
+
+class WeightsSpec(Config):
+    """How much each example counts; in this version all count the same."""
+
+    type: Literal["uniform"] = "uniform"
+
+
+class Recipe(Config):
+    """One run, as the YAML file says it."""
+
+    model: ModelSpec
+    lora: LoraSpec | None = None
+    tasks: TasksSpec
+    budget: str | int | float | dict[str, str | int | float]
+    selection: SelectionSpec = SelectionSpec()
+    mixture: dict[str, Any] = {"type": "uniform"}
+    weights: WeightsSpec = WeightsSpec()
+    validation: ValidationSpec = ValidationSpec()
+    training: dict[str, Any] = {}
+    seed: int = Field(0, ge=0)
+
+    @field_validator("mixture", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        return {"type": value} if isinstance(value, str) else value
+
+    def method(self) -> Mixture:
+        """Return the mixture the recipe names."""
+        return MIXTURES.build(self.mixture, "mixture")
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the recipe as plain values with every default written out: enough to rerun."""
+        plain = self.model_dump(mode="json", exclude_none=True)
+        mixture = self.method()
+        plain["mixture"] = {"type": self.mixture["type"], **mixture.model_dump(mode="json", exclude_none=True)}
+        return plain
+
+    def arguments(self, output: Path) -> TrainingArguments:
+        """Return Hugging Face's arguments, with what the budget decides set.
+
+        Raises:
+            ApportionError: Unknown key (with the nearest), one that Apportion decides, or a value HF refuses.
+        """
+        known = {field.name for field in fields(TrainingArguments) if field.init}
+        for key in self.training:
+            if key in OWNED:
+                raise ApportionError(f"'training.{key}' cannot be set here: {OWNED[key]}.")
+            if key not in known:
+                raise ApportionError(f"Unknown key 'training.{key}'{nearest(key, known)}.")
+        settings: dict[str, Any] = {
+            "report_to": "none",
+            "logging_nan_inf_filter": False,
+            "remove_unused_columns": False,
+            "ignore_data_skip": True,
+            **self.training,
+            "output_dir": str(output),
+            "seed": self.seed,
+            "disable_tqdm": True,
+            "eval_strategy": "no",
+            "save_strategy": "no",
+            "logging_strategy": "no",
+            "max_steps": 10**9,
+        }
+        try:
+            return TrainingArguments(**settings)
+        except (ValueError, TypeError, ImportError) as error:
+            raise ApportionError(f"'training' is not accepted: {str(error).strip().splitlines()[0]}") from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a recipe file as plain values.
+
+    Raises:
+        ApportionError: Missing, unreadable, or no YAML mapping; the message names the line.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ApportionError(f"The recipe '{path}' cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ApportionError(f"The recipe '{path}' is not UTF-8 text.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}" if mark else ""
+        raise ApportionError(f"The recipe '{path}' is not valid YAML{place}.") from None
+    if not isinstance(values, dict):
+        raise ApportionError(f"The recipe '{path}' is not a mapping of keys.")
+    return values
+
+
+def overridden(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Return ``values`` with ``a.b=c`` assignments applied, c read as YAML; new blocks are made as needed.
+
+    Raises:
+        ApportionError: An assignment without '=', or a path through a value that is no mapping.
+    """
+    result: dict[str, Any] = dict(values)
+    for assignment in assignments:
+        path, separator, text = assignment.partition("=")
+        if not separator or not path.strip():
+            raise ApportionError(f"'--set {assignment}' needs the form key=value, such as mixture.tau=0.3.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ApportionError(f"'--set {assignment}': the value is not valid YAML.") from None
+        result = _put(result, path.strip().split("."), value, assignment)
+    return result
+
+
+def _put(values: Mapping[str, Any], keys: list[str], value: object, said: str) -> dict[str, Any]:
+    head, *rest = keys
+    if not rest:
+        if head == "type" and values.get("type") != value:
+            return {"type": value}  # another method's settings would not fit
+        return {**values, head: value}
+    inner = values.get(head) or {}
+    if isinstance(inner, str) and head in ("mixture", "weights", "selection"):
+        inner = {"type": inner}
+    if not isinstance(inner, Mapping):
+        raise ApportionError(f"'--set {said}': '{head}' is no mapping of settings.")
+    return {**values, head: _put(inner, rest, value, said)}
+
+
+def parse_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Check every key and value of a recipe.
+
+    Raises:
+        ApportionError: Anything unknown, missing or out of range; the message gives the path and the nearest name.
+    """
+    recipe = validate(Recipe, {k: v for k, v in values.items() if k != "arms"}, "")
+    recipe.method()
+    return recipe

@@ -1,0 +1,145 @@
+"""One recipe, one run: train it within its budget and leave a run folder behind."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+
+import apportion
+from apportion.budget import ACCOUNTS
+from apportion.budget.flops import ModelFlops
+from apportion.plans.build import Data, Parts, assemble, load_data, make_model
+from apportion.plans.recipe import Recipe
+from apportion.runs import RunFolder
+from apportion.training.checkpoint import load_state, newest_checkpoint
+from apportion.training.models import parameters
+from apportion.training.recorder import Progress, Recorder, effective_tasks
+from apportion.training.trainer import BudgetTrainer
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and its summary."""
+
+    path: Path
+    summary: Mapping[str, Any]
+
+    def report(self) -> Path:
+        """Write ``report.html`` into the run folder and return its path."""
+        from apportion.reports import write_report
+
+        return write_report(self.path)
+
+
+def run_recipe(recipe: Recipe, out: str | Path, show: Progress | None = None) -> Run:
+    """Train one recipe; goes on from the newest checkpoint if the folder holds an unfinished run of it.
+
+    Args:
+        recipe: What to run.
+        out: The run folder.
+        show: Told of every record.
+
+    Raises:
+        ApportionError: Anything wrong with recipe, data, model or folder; before training starts nothing is written.
+    """
+    data = load_data(recipe)
+    flops = ModelFlops.of(make_model(recipe, data, meta=True))
+    # Checked in full before the folder is made: a typo leaves nothing behind.
+    parts = assemble(recipe, data, flops, Path(out))
+    with RunFolder.create(out, recipe.resolved()) as folder:
+        model = make_model(recipe, data)
+        recorder = Recorder(
+            data.tasks.names,
+            parts.report,
+            every=recipe.validation.every,
+            ledger=parts.ledger,
+            flops=flops,
+            affords=parts.allowance.affords,
+            proportions=lambda: parts.steering.p,
+            append=folder.append_history,
+            show=show,
+        )
+        trainer = BudgetTrainer(
+            model,
+            parts.args,
+            data.tokenizer,
+            stream=parts.stream,
+            steering=parts.steering,
+            recorder=recorder,
+            ledger=parts.ledger,
+            checkpoints=folder.checkpoints_dir,
+        )
+        checkpoint = newest_checkpoint(folder.checkpoints_dir) if folder.resumed else None
+        if folder.resumed:
+            folder.truncate_history(load_state(checkpoint)["recorder"]["records"] if checkpoint else 0)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        recorder.finish(trainer.model)
+        return _close(folder, recipe, data, parts, trainer, recorder)
+
+
+def _close(
+    folder: RunFolder, recipe: Recipe, data: Data, parts: Parts, trainer: BudgetTrainer, recorder: Recorder
+) -> Run:
+    """Write model, mixture, ledger and, last, the summary that marks the run finished."""
+    trainer.save_model(str(folder.path / "model"), _internal_call=True)
+    (folder.path / "model" / "training_args.bin").unlink(missing_ok=True)
+    folder.write_ledger(parts.ledger.as_dict())
+    folder.write_mixture(_mixture(data, parts))
+    summary = _summary(recipe, data, parts, trainer.model, recorder)
+    folder.write_summary(summary)
+    return Run(folder.path, summary)
+
+
+def _mixture(data: Data, parts: Parts) -> dict[str, Any]:
+    names, sampler = data.tasks.names, parts.stream.sampler
+    drawn = sampler.drawn_supervised
+    columns = {
+        "supervised": drawn.tolist(),
+        "examples": sampler.drawn_examples.tolist(),
+        "epochs": sampler.epochs.tolist(),
+        "size": data.sizes.supervised.to(torch.int64).tolist(),
+    }
+    return {
+        "final": dict(zip(names, parts.steering.p.tolist(), strict=True)),
+        "token_averaged": dict(zip(names, (drawn / max(drawn.sum(), 1)).tolist(), strict=True)),
+        "tasks": {name: {key: column[i] for key, column in columns.items()} for i, name in enumerate(names)},
+    }
+
+
+def _summary(recipe: Recipe, data: Data, parts: Parts, model: nn.Module, recorder: Recorder) -> dict[str, Any]:
+    return {
+        "method": recipe.mixture["type"],
+        "seed": recipe.seed,
+        "budget": asdict(parts.ledger.budget),
+        "spent": {name: asdict(parts.ledger.spent(name)) for name in ACCOUNTS},
+        "final": {key: value for key, value in recorder.final.items() if key != "step"},
+        "best": recorder.best,
+        "n_eff": effective_tasks(parts.steering.p),
+        "seconds": round(recorder.seconds, 3),
+        "device": device_name(parts.args.device),
+        "versions": {
+            "apportion": apportion.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "numpy": np.__version__,
+        },
+        "fingerprint": data.tasks.fingerprint,
+        "findings": list(data.findings),
+        "parameters": dict(parameters(model)),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Name the device in words, as a result should."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}"

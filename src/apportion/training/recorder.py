@@ -1,0 +1,203 @@
+"""The history of a run: losses, mixture and spending at a cadence given in shares of the budget."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from apportion._errors import ApportionError
+from apportion.budget import ACCOUNTS, Ledger
+from apportion.budget.flops import ModelFlops
+from apportion.signals.batches import Batch
+from apportion.signals.losses import task_losses
+from apportion.signals.objective import REPORT_TAU, smooth_worst
+
+RECORD_EVERY = 0.01
+
+
+class Progress(Protocol):
+    """Shown what happens, as it happens."""
+
+    def __call__(self, record: dict[str, Any], progress: float) -> None:
+        """Take the newest record and the share of the budget spent."""
+
+
+class _Logger(Protocol):
+    def log(self, logs: dict[str, float]) -> None: ...
+
+
+def effective_tasks(p: Tensor) -> float:
+    """Return n_eff = exp(H(p)), between 1 and T."""
+    positive = p[p > 0]
+    return float(torch.exp(-(positive * positive.log()).sum()))
+
+
+class Recorder:
+    """Validates every ``every`` of the budget, records every hundredth of it.
+
+    Args:
+        names: Task names, in the collection's order.
+        batches: The reporting half of the validation splits; charged to `validation` at each measurement.
+        every: Share of the budget between validations.
+        ledger: What was spent; validation is charged to it.
+        flops: Prices of the model's passes.
+        affords: Whether a measurement of that many FLOPs fits the budget; one more must fit, to close with.
+        proportions: Returns the mixture now.
+        append: Writes one record to the history.
+        show: Told of every record.
+    """
+
+    def __init__(  # noqa: PLR0913 - the joint of history, ledger and validation
+        self,
+        names: Sequence[str],
+        batches: Sequence[Batch],
+        *,
+        every: float,
+        ledger: Ledger,
+        flops: ModelFlops,
+        affords: Callable[[float], bool],
+        proportions: Callable[[], Tensor],
+        append: Callable[[dict[str, Any]], None],
+        show: Progress | None = None,
+    ) -> None:
+        self._names, self._batches, self._every = list(names), list(batches), every
+        self._ledger, self._affords = ledger, affords
+        self._proportions, self._append, self._show = proportions, append, show
+        self.validation_flops = sum(flops.forward(b.processed, b.squares) for b in self._batches)
+        self.step = -1
+        self.records = 0
+        self.best: dict[str, Any] = {}
+        self.final: dict[str, Any] = {}
+        self._next_record = self._next_validation = 0.0
+        self._loss: Tensor | float = 0.0
+        self._loss_steps = 0
+        self._seconds_before = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of the run, those before a resume included."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def start(self, model: nn.Module) -> None:
+        """Record the untrained model, unless a resumed run has long done so."""
+        if self.records == 0:
+            self.after_step(model, 0, 0.0)
+
+    def add_loss(self, loss: Tensor) -> None:
+        """Add a micro-batch's share of the step's loss; stays on the device until recorded."""
+        self._loss = self._loss + loss.detach().double()
+
+    def after_step(self, model: nn.Module, step: int, lr: float, logger: _Logger | None = None) -> bool:
+        """Validate and record if due; returns whether it validated."""
+        self.step = step
+        self._loss_steps += step > 0
+        progress = self._ledger.progress
+        if progress < self._next_record:
+            return False
+        self._next_record = _next(progress, RECORD_EVERY)
+        validates = progress >= self._next_validation and self._affords(2 * self.validation_flops)
+        if validates:
+            self._next_validation = _next(progress, self._every)
+        self._record(model, step, lr, validates, logger)
+        return validates
+
+    def finish(self, model: nn.Module) -> None:
+        """Validate and record the finished model, unless its last record already did."""
+        if self.final.get("step") != self.step:
+            self._record(model, self.step, 0.0, True, None)
+
+    def _record(self, model: nn.Module, step: int, lr: float, validates: bool, logger: _Logger | None) -> None:
+        losses = self._validate(model) if validates else None
+        p = self._proportions()
+        record: dict[str, Any] = {
+            "step": step,
+            "spent": {name: asdict(self._ledger.spent(name)) for name in ACCOUNTS if self._ledger.spent(name).flops},
+            "seconds": round(self.seconds, 3),
+            "loss": self._mean_loss(step),
+            "lr": lr,
+            "mixture": dict(zip(self._names, p.tolist(), strict=True)),
+            "n_eff": effective_tasks(p),
+        }
+        if losses is not None:
+            measured = {
+                "macro": float(losses.mean()),
+                "worst": float(losses.max()),
+                "objective": float(smooth_worst(losses, REPORT_TAU)),
+            }
+            record |= {"validation": dict(zip(self._names, losses.tolist(), strict=True)), **measured}
+            self._keep(step, record, measured)
+        self._append(record)
+        self.records += 1
+        if logger is not None:
+            logger.log(_flat(record))
+        if self._show is not None:
+            self._show(record, self._ledger.progress)
+
+    def _validate(self, model: nn.Module) -> Tensor:
+        losses = task_losses(model, self._batches, len(self._names), next(model.parameters()).device)
+        self._ledger.charge(
+            "validation",
+            supervised=sum(b.supervised for b in self._batches),
+            processed=sum(b.processed for b in self._batches),
+            padded=sum(b.padded for b in self._batches),
+            flops=self.validation_flops,
+        )
+        return losses
+
+    def _mean_loss(self, step: int) -> float | None:
+        if not self._loss_steps:
+            return None
+        loss = float(self._loss) / self._loss_steps
+        self._loss, self._loss_steps = 0.0, 0
+        if not math.isfinite(loss):
+            raise ApportionError(
+                f"The training loss is no longer a number at step {step}: lower 'training.learning_rate', "
+                "or train without half precision."
+            )
+        return loss
+
+    def _keep(self, step: int, record: dict[str, Any], measured: dict[str, float]) -> None:
+        self.final = {"step": step, **measured, "validation": record["validation"]}
+        if not self.best or measured["macro"] < self.best["macro"]:
+            self.best = {"step": step, **measured}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position in the history, as plain numbers."""
+        return {
+            "step": self.step,
+            "records": self.records,
+            "best": self.best,
+            "final": self.final,
+            "next_record": self._next_record,
+            "next_validation": self._next_validation,
+            "loss": float(self._loss),
+            "loss_steps": int(self._loss_steps),
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned; the clock goes on from there."""
+        self.step, self.records = state["step"], state["records"]
+        self.best, self.final = state["best"], state["final"]
+        self._next_record, self._next_validation = state["next_record"], state["next_validation"]
+        self._loss, self._loss_steps = state["loss"], state["loss_steps"]
+        self._seconds_before, self._started = state["seconds"], time.monotonic()
+
+
+def _next(progress: float, every: float) -> float:
+    """Return the next multiple of ``every`` after ``progress``; 1.0 is left to `finish`."""
+    return (math.floor(progress / every + 1e-9) + 1) * every
+
+
+def _flat(record: dict[str, Any]) -> dict[str, float]:
+    logs = {key: record[key] for key in ("loss", "lr", "n_eff", "macro", "worst", "objective") if record.get(key)}
+    logs |= {f"mixture/{name}": share for name, share in record["mixture"].items()}
+    logs |= {f"validation/{name}": loss for name, loss in record.get("validation", {}).items()}
+    return logs

@@ -1,0 +1,198 @@
+"""Measures what a mixture asks for, charges it, and moves the mixture's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from apportion.budget import Ledger
+from apportion.budget.flops import ModelFlops
+from apportion.mixtures._mixture import Feedback, GradientGuided, LossGuided, Mixture, State
+from apportion.signals import meta_gradient
+from apportion.signals.batches import Batch
+from apportion.signals.in_run import InRunRead
+from apportion.signals.inner_step import AdamStep, InnerStep, of_optimizer
+from apportion.signals.losses import task_losses
+from apportion.training.allowance import Allowance
+from apportion.training.validation import Picked, batched, rotating
+
+
+class Steering:
+    """Feeds one mixture while it trains; a mixture that needs nothing costs nothing.
+
+    Args:
+        mixture: The method.
+        state: Its starting state.
+        pool: Per task, the validation examples it may steer by.
+        train_pool: Per task, the training examples that `forward` and `unrolled` look ahead with.
+        allowance: What may still be spent.
+        ledger: Everything measured here is charged to its `meta` account.
+        flops: Prices of the model's passes.
+        batch_size: Examples in a measuring batch.
+        pad_id: Padding token.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a measurement needs
+        self,
+        mixture: Mixture,
+        state: State,
+        *,
+        pool: Sequence[Sequence[Picked]],
+        train_pool: Sequence[Sequence[Picked]],
+        allowance: Allowance,
+        ledger: Ledger,
+        flops: ModelFlops,
+        batch_size: int,
+        pad_id: int,
+    ) -> None:
+        self.mixture = mixture
+        self.state = state
+        self._pool = pool
+        self._train_pool = train_pool
+        self._allowance = allowance
+        self._ledger = ledger
+        self._flops = flops
+        self._batch_size = batch_size
+        self._pad_id = pad_id
+        self._turn = 0
+        self._next_losses = 0.0
+        self._direction: dict[str, Tensor] = {}
+        self._reader: InRunRead | None = None
+        self._alignment = torch.zeros(len(pool), dtype=torch.float64)
+
+    @property
+    def p(self) -> Tensor:
+        """The mixture now, (T,) float64."""
+        return self.mixture.proportions(self.state)
+
+    @property
+    def read_in_step(self) -> bool:
+        """Whether training steps carry the in-run read, whose price they then pay."""
+        return isinstance(self.mixture, GradientGuided) and self.mixture.estimator == "in_run"
+
+    def prepare(self, model: nn.Module, step: int, optimizer: torch.optim.Optimizer, lr: float) -> None:
+        """Measure what is due before optimizer step ``step`` (from 0) is drawn."""
+        mixture = self.mixture
+        if isinstance(mixture, LossGuided) and self._ledger.progress >= self._next_losses:
+            self._measure_losses(mixture, model)
+        # From the second step on: before the first one Adam has no moments to see the direction through.
+        elif isinstance(mixture, GradientGuided) and step >= 1 and (step - 1) % mixture.refresh == 0:
+            self._refresh(mixture, model, optimizer, lr)
+
+    @contextmanager
+    def reading(self, model: nn.Module, batch: Batch, lr: float) -> Iterator[None]:
+        """Wrap one micro-batch's forward and backward; collects its alignment where the estimator is `in_run`."""
+        if not self.read_in_step or not self._direction:
+            yield
+            return
+        reader = self._reader_of(model)
+        with reader.reading(len(batch), next(model.parameters()).device) as scores:
+            yield
+        self._alignment.index_add_(0, batch.tasks, lr * scores.detach().double().cpu())
+        self._charge([], self._flops.in_run_read(batch.processed))
+
+    def after_step(self) -> None:
+        """Move the mixture after an optimizer step, where the step measured something."""
+        if self.read_in_step and self._direction:
+            self._update(alignment=self._alignment)
+            self._alignment = torch.zeros_like(self._alignment)
+
+    def _update(self, losses: Tensor | None = None, alignment: Tensor | None = None) -> None:
+        feedback = Feedback(self._ledger.progress, losses, alignment)
+        self.state = self.mixture.update(self.state, feedback)
+
+    def _next_turn(self) -> int:
+        self._turn += 1
+        return self._turn - 1
+
+    def _batches(self, count: int) -> list[Batch]:
+        return batched(rotating(self._pool, count, self._next_turn()), self._batch_size, self._pad_id)
+
+    def _measure_losses(self, mixture: LossGuided, model: nn.Module) -> None:
+        batches = self._batches(mixture.examples_per_task)
+        price = sum(self._flops.forward(b.processed, b.squares) for b in batches)
+        if not self._allowance.affords(price):
+            return
+        losses = task_losses(model, batches, len(self._pool), next(model.parameters()).device)
+        self._charge(batches, price)
+        self._update(losses=losses)
+        self._next_losses += mixture.every
+
+    def _refresh(
+        self, mixture: GradientGuided, model: nn.Module, optimizer: torch.optim.Optimizer, lr: float
+    ) -> None:
+        inner = of_optimizer(optimizer, {p: n for n, p in model.named_parameters()}, lr)
+        if mixture.estimator == "in_run":
+            self._take_direction(mixture, model, inner)
+        else:
+            self._look_ahead(mixture, model, inner)
+
+    def _take_direction(self, mixture: GradientGuided, model: nn.Module, inner: InnerStep) -> None:
+        batches = self._batches(mixture.examples_per_task)
+        price = sum(self._flops.train(b.processed, b.squares) for b in batches)
+        if len(batches) > 1:  # the tasks' weights in the objective take a forward pass of their own
+            price += sum(self._flops.forward(b.processed, b.squares) for b in batches)
+        if not self._allowance.affords(price):
+            return
+        device = next(model.parameters()).device
+        u, _ = meta_gradient.direction(model, [b.to(device) for b in batches], len(self._pool), mixture.tau)
+        self._charge(batches, price)
+        if mixture.precondition and isinstance(inner, AdamStep):
+            u = {name: value * inner.preconditioner(name, value) for name, value in u.items()}
+        self._direction = u
+        self._reader_of(model).set_direction(u)
+
+    def _look_ahead(self, mixture: GradientGuided, model: nn.Module, inner: InnerStep) -> None:
+        """Estimate by `forward` or `unrolled`: one training batch of every task, one step ahead."""
+        turn, count = self._next_turn(), mixture.examples_per_task
+        train, validation = (
+            batched(rotating(pool, count, turn), count * len(pool), self._pad_id)[0]
+            for pool in (self._train_pool, self._pool)
+        )
+        # Differentiating the backward again costs about as much as the forward and backward themselves.
+        literal = mixture.estimator == "unrolled"
+        again = (self._flops.train if literal else self._flops.jvp)(train.processed, train.squares)
+        price = again + sum(self._flops.train(b.processed, b.squares) for b in (train, validation))
+        if not self._allowance.affords(price):
+            return
+        device, p = next(model.parameters()).device, self.p
+        estimate = meta_gradient.unrolled if literal else meta_gradient.forward
+        slope = estimate(model, train.to(device), validation.to(device), p.to(device), inner, mixture.tau)
+        self._charge([train, validation], price)
+        self._update(alignment=p * slope.double().cpu())
+
+    def _charge(self, batches: Sequence[Batch], flops: float) -> None:
+        self._ledger.charge(
+            "meta",
+            supervised=sum(b.supervised for b in batches),
+            processed=sum(b.processed for b in batches),
+            padded=sum(b.padded for b in batches),
+            flops=flops,
+        )
+
+    def _reader_of(self, model: nn.Module) -> InRunRead:
+        if self._reader is None:
+            self._reader = InRunRead(model)
+            self._reader.set_direction(self._direction)
+        return self._reader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything a resumed run needs, the direction u included."""
+        return {
+            "mixture": dict(self.state),
+            "turn": self._turn,
+            "next_losses": self._next_losses,
+            "direction": dict(self._direction),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.state = state["mixture"]
+        self._turn = state["turn"]
+        self._next_losses = state["next_losses"]
+        self._direction = {name: value.to(device) for name, value in state["direction"].items()}
+        self._reader = None

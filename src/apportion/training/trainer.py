@@ -1,0 +1,167 @@
+"""Hugging Face's Trainer with the budget in charge: what is drawn, how it is weighed, when it stops, what is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from apportion._errors import ApportionError
+from apportion.budget import Ledger
+from apportion.signals.batches import Batch
+from apportion.signals.losses import example_losses
+from apportion.training.checkpoint import STATE, load_state, write_checkpoint
+from apportion.training.recorder import Recorder
+from apportion.training.schedule import budget_schedule
+from apportion.training.steering import Steering
+from apportion.training.stream import StepBatches, Stream
+
+# Training ends when the ledger says so; this only has to be out of reach.
+UNREACHABLE_STEPS = 10**9
+
+
+class _Steps:
+    """Stands where Trainer wants a loader; the batches themselves are drawn step by step, never ahead."""
+
+    def __iter__(self) -> Iterator[None]:
+        return iter(())
+
+
+class BudgetTrainer(Trainer):
+    """Trains until the stream is finished.
+
+    Overrides Trainer at five places: the loader and step (`get_batch_samples`), the loss, the schedule, recording (with
+    validation and checkpoints) and resuming; everything else is Trainer's own.
+
+    Args:
+        model: A causal language model, PEFT-wrapped or not.
+        args: Hugging Face's arguments.
+        tokenizer: Saved beside the model.
+        stream: Draws and charges the batches.
+        steering: Measures for the mixture and moves it.
+        recorder: Validates and writes the history.
+        ledger: What was spent.
+        checkpoints: The folder of checkpoints, or None to write none.
+    """
+
+    def __init__(  # noqa: PLR0913 - the joint of all parts
+        self,
+        model: PreTrainedModel | nn.Module,
+        args: TrainingArguments,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        stream: Stream,
+        steering: Steering,
+        recorder: Recorder,
+        ledger: Ledger,
+        checkpoints: Path | None,
+    ) -> None:
+        super().__init__(model=model, args=args, processing_class=tokenizer)
+        if self.accelerator.num_processes > 1:
+            raise ApportionError("This version trains in one process: start it without 'accelerate launch'.")
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        self.stream, self.steering, self.recorder, self.ledger = stream, steering, recorder, ledger
+        self.checkpoints = checkpoints
+        # The loss below is already divided by the examples of the whole optimizer step.
+        self.loss_is_scaled_for_ga = True
+
+    def get_train_dataloader(self) -> _Steps:
+        """Return a stand-in without batches; see `get_batch_samples`."""
+        return _Steps()
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch | None], int]:
+        """Draw and charge one optimizer step; an empty list ends training."""
+        self.recorder.start(self.model)
+        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)  # accelerate wraps it
+        self.steering.prepare(self.model, self.state.global_step, optimizer, self._get_learning_rate())
+        drawn: StepBatches | None = self.stream.next_step(self.steering.p.numpy())
+        if drawn is None:
+            self.control.should_training_stop = True
+            return [], 0
+        return drawn.batches, drawn.examples
+
+    def training_step(
+        self, model: nn.Module, inputs: Batch | None, num_items_in_batch: int | Tensor | None = None
+    ) -> Tensor:
+        """Run one micro-batch's forward and backward; an empty one (end of the budget) does nothing."""
+        if inputs is None:
+            return torch.zeros((), device=self.args.device)
+        with self.steering.reading(self.model, inputs, self._get_learning_rate()):
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        self.recorder.add_loss(loss)
+        return loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: int | Tensor | None = None,
+    ) -> Tensor:
+        """Return sum of l_k over the micro-batch, divided by the examples of the optimizer step: l_k in fp32."""
+        assert num_items_in_batch is not None
+        return example_losses(model, inputs.to(self.args.device)).sum() / num_items_in_batch
+
+    def floating_point_ops(self, inputs: object) -> int:
+        """Return 0: the ledger counts, by account, what Trainer would estimate."""
+        return 0
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Build the schedule over the share of the budget spent."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = budget_schedule(self.args, optimizer or self.optimizer, lambda: self.ledger.progress)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _maybe_log_save_evaluate(self, *args: Any, learning_rate: float | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+        """Move the mixture, record what is due, and save a checkpoint where a validation was due."""
+        if self.state.global_step == self.recorder.step:
+            return  # Trainer calls once more at the end of its epoch.
+        self.steering.after_step()
+        validated = self.recorder.after_step(self.model, self.state.global_step, learning_rate or 0.0, self)
+        if validated and self.checkpoints is not None and not self.stream.finished:
+            self._save_checkpoint(self.model, None)
+        if self.stream.finished:
+            self.control.should_training_stop = True
+
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
+        """Write ``step-N`` atomically: Trainer's files and, beside them, Apportion's state."""
+        assert self.checkpoints is not None
+
+        def write(folder: Path) -> None:
+            self.save_model(str(folder), _internal_call=True)
+            (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing here would read
+            self._save_optimizer_and_scheduler(str(folder))
+            self._save_scaler(str(folder))
+            self._save_rng_state(str(folder))
+            self.state.save_to_json(str(folder / "trainer_state.json"))
+            torch.save(self._own_state(), folder / STATE)
+
+        write_checkpoint(self.checkpoints, self.state.global_step, write)
+
+    def _own_state(self) -> dict[str, Any]:
+        return {
+            "ledger": self.ledger.state_dict(),
+            "sampler": self.stream.sampler.state_dict(),
+            "steering": self.steering.state_dict(),
+            "recorder": self.recorder.state_dict(),
+        }
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Load the model as Trainer does, then the ledger, sampler, mixture and history position."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state = load_state(Path(resume_from_checkpoint))
+        self.ledger.load_state_dict(state["ledger"])
+        self.stream.sampler.load_state_dict(state["sampler"])
+        self.steering.load_state_dict(state["steering"], self.args.device)
+        self.recorder.load_state_dict(state["recorder"])
