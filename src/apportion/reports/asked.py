@@ -1,0 +1,84 @@
+"""What was asked of the runs, in plain words, from their recipes and summaries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from apportion.reports import words
+from apportion.reports.view import Arm, View
+
+_UNITS = {"supervised": "supervised tokens", "processed": "processed tokens", "padded": "tokens with padding", "flops": "FLOPs"}
+
+
+def asked(view: View) -> list[tuple[str, str]]:
+    """Return (term, words) pairs: model, tasks, budget, seeds, training, machine."""
+    run = view.arms[0].shown
+    recipe, summary = run.recipe, run.summary or {}
+    pairs = [("Model", _model(recipe, summary)), ("Tasks", _tasks(recipe, view))]
+    if run.ledger:
+        budget = run.ledger["budget"]
+        say = words.flops if budget["unit"] == "flops" else words.count
+        pairs.append(("Budget", f"{say(budget['limit'])} {_UNITS.get(budget['unit'], budget['unit'])} for each run"))
+    else:
+        pairs.append(("Budget", str(recipe.get("budget", words.NONE))))
+    pairs.append(("Runs", f"{words.several(len(view.arms), 'arm')}, {words.several(len(view.seeds), 'seed')} ({words.listing([str(s) for s in view.seeds], 8)})"))
+    pairs.append(("Training", _settings(recipe.get("training") or {}) or "the defaults"))
+    pairs.append(("Validation", _settings(recipe.get("validation") or {}) or "the defaults"))
+    if summary.get("device"):
+        pairs.append(("Machine", str(summary["device"])))
+    return pairs
+
+
+def describe(arm: Arm) -> str:
+    """Return what sets an arm apart: its selection, mixture and weights with their settings."""
+    parts = []
+    for family in ("selection", "mixture", "weights"):
+        block = arm.shown.recipe.get(family) or {}
+        block = {"type": block} if isinstance(block, str) else block
+        name = str(block.get("type", ""))
+        settings = _settings({key: value for key, value in block.items() if key != "type"})
+        if name and (family == "mixture" or name not in ("all", "uniform")):
+            parts.append(f"{family} {name}" + (f" ({settings})" if settings else ""))
+    return ", ".join(parts)
+
+
+def recipe_text(arm: Arm) -> str:
+    """Return the shown run's recipe as YAML."""
+    return yaml.safe_dump(arm.shown.recipe, sort_keys=False, allow_unicode=True)
+
+
+def findings(view: View) -> list[str]:
+    """Return what the runs found in the data, each sentence once."""
+    found = [str(sentence) for run in view.runs for sentence in (run.summary or {}).get("findings", ())]
+    return list(dict.fromkeys(found))
+
+
+def _model(recipe: dict[str, Any], summary: dict[str, Any]) -> str:
+    model = recipe.get("model")
+    model = {"name": model} if isinstance(model, str) else model or {}
+    config = model.get("config") or {}
+    text = str(model["name"]) if model.get("name") else f"{config.get('model_type', 'a model')} from scratch"
+    parameters = summary.get("parameters") or {}
+    if parameters:
+        text += f", {words.count(parameters['total'])} parameters"
+    lora = recipe.get("lora")
+    if not lora:
+        return f"{text}, all trained"
+    trained = f", {words.count(parameters['trainable'])} trained" if parameters else ""
+    return f"{text}, LoRA{trained}" + (f" ({_settings(lora)})" if isinstance(lora, dict) else "")
+
+
+def _tasks(recipe: dict[str, Any], view: View) -> str:
+    block = recipe.get("tasks")
+    source = block.get("source") or block.get("path") if isinstance(block, dict) else block
+    sizes = [size for size in view.sizes.values() if size]
+    text = words.several(len(view.sizes), "task") + (f" from {source}" if source else "")
+    if sizes:
+        text += f", {words.count(sum(sizes))} supervised tokens in all, {words.count(min(sizes))} to {words.count(max(sizes))} each"
+    return text
+
+
+def _settings(block: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in block.items() if value is not None and not isinstance(value, dict))

@@ -1,0 +1,228 @@
+"""Line, area and scatter charts as inline SVG: coloured by CSS classes, readable without scripts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from apportion.reports.svg import Point, area_path, decade_ticks, line_path, mark, nice_ticks, tag
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 14.0, 16.0, 44.0
+
+
+@dataclass(frozen=True)
+class Series:
+    """One arm's line: the mean over seeds and, where there are several, the band from the lowest to the highest."""
+
+    name: str
+    colour: str
+    mark: str
+    mean: list[Point]
+    low: list[Point] = field(default_factory=list)
+    high: list[Point] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A level worth reaching, and where an arm reached it against where it was set."""
+
+    level: float
+    label: str
+    reached: float | None = None
+    held: float | None = None
+    saving: str = ""
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The drawing's size and its two axes: (low, high) in data units, and whether they are logarithmic."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    width: float = 480.0
+    height: float = 300.0
+    log: bool = False
+
+    def px(self, x: float) -> float:
+        """Data x to drawing x."""
+        return _LEFT + (self.width - _LEFT - _RIGHT) * _part(x, self.x, self.log)
+
+    def py(self, y: float) -> float:
+        """Data y to drawing y, growing upwards."""
+        return self.height - _BOTTOM - (self.height - _TOP - _BOTTOM) * _part(y, self.y, self.log)
+
+    def points(self, points: Sequence[Point]) -> list[Point]:
+        """Data points to drawing points."""
+        return [(self.px(x), self.py(y)) for x, y in points]
+
+
+def _part(value: float, ends: tuple[float, float], log: bool) -> float:
+    low, high = ends
+    if log:
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    return (value - low) / (high - low) if high > low else 0.5
+
+
+def axes(frame: Frame, x_label: str, y_label: str, say_x: Callable[[float], str], say_y: Callable[[float], str]) -> Markup:
+    """Return the grid, the tick labels and the names of both axes."""
+    ticks = decade_ticks if frame.log else nice_ticks
+    right, bottom = frame.width - _RIGHT, frame.height - _BOTTOM
+    parts = []
+    for value in ticks(*frame.y):
+        y = frame.py(value)
+        parts.append(tag("line", x1=_LEFT, x2=right, y1=y, y2=y, cls="grid"))
+        parts.append(tag("text", say_y(value), x=_LEFT - 7, y=y, dy=".34em", text_anchor="end"))
+    for value in ticks(*frame.x) if frame.log else nice_ticks(*frame.x, wanted=4):
+        x = frame.px(value)
+        parts.append(tag("line", x1=x, x2=x, y1=bottom, y2=bottom + 4, cls="tick"))
+        anchor = "end" if x > right - 12 else "middle"
+        parts.append(tag("text", say_x(value), x=x, y=bottom + 8, dy=".8em", text_anchor=anchor))
+    parts.append(tag("line", x1=_LEFT, x2=right, y1=bottom, y2=bottom, cls="axis"))
+    parts.append(tag("text", x_label, x=right, y=frame.height - 5, text_anchor="end", cls="label"))
+    parts.append(tag("text", y_label, x=4, y=_TOP - 4, cls="label"))
+    return Markup("").join(parts)
+
+
+def picture_of(frame: Frame, title: str, *parts: str, hover: object = None) -> Markup:
+    """Wrap a chart's parts into an SVG that scales with the page and has its title read out."""
+    data = None if hover is None else json.dumps(hover, separators=(",", ":"))
+    return tag(
+        "svg",
+        tag("title", title),
+        *parts,
+        viewBox=f"0 0 {frame.width:.0f} {frame.height:.0f}",
+        role="img",
+        aria_label=title,
+        cls="chart",
+        data_hover=data,
+    )
+
+
+def line_chart(
+    frame: Frame, series: Sequence[Series], names: tuple[str, str, str], say: Sequence[Callable[[float], str]], goal: Goal | None = None
+) -> Markup:
+    """Draw lines with bands; ``names`` are the title and the names of the axes, ``say`` writes x and y values.
+
+    What lies outside the frame's y range is cut off at its edge.
+    """
+    title, x_label, y_label = names
+    clip = "clip-" + "".join(letter if letter.isalnum() else "-" for letter in title)
+    inner = tag("rect", x=_LEFT, y=_TOP, width=frame.width - _LEFT - _RIGHT, height=frame.height - _TOP - _BOTTOM)
+    bands = [
+        tag("path", d=area_path(frame.points(s.high), frame.points(s.low)), cls=f"band {s.colour}") for s in series if len(s.low) > 1
+    ]
+    lines = [tag("path", d=line_path(frame.points(s.mean)), cls=f"line {s.colour}") for s in series if len(s.mean) > 1]
+    marks = [mark(s.mark, *frame.points(s.mean)[-1], 4.2, cls=f"mark {s.colour}") for s in series if s.mean]
+    return picture_of(
+        frame,
+        title,
+        tag("clipPath", inner, id=clip),
+        axes(frame, x_label, y_label, *say),
+        tag("g", *bands, *lines, clip_path=f"url(#{clip})"),
+        _goal(frame, goal) if goal else "",
+        *marks,
+        hover=_hover(frame, series, x_label, say),
+    )
+
+
+def _goal(frame: Frame, goal: Goal) -> Markup:
+    y = frame.py(goal.level)
+    right = frame.width - _RIGHT
+    parts = [tag("line", x1=_LEFT, x2=right, y1=y, y2=y, cls="goal")]
+    label_y = y + 16 if frame.height - _BOTTOM - y > 30 else y - 8
+    parts.append(tag("text", goal.label, x=_LEFT + 6, y=label_y, cls="note"))
+    if goal.reached is not None and goal.held is not None:
+        start, end = frame.px(goal.reached), frame.px(goal.held)
+        bottom = frame.height - _BOTTOM
+        parts.append(tag("line", x1=start, x2=start, y1=y, y2=bottom, cls=f"drop {goal.colour}"))
+        parts.append(tag("circle", cx=start, cy=y, r=4.0, cls=f"ring {goal.colour}"))
+        if abs(end - start) > 12:
+            parts.append(tag("line", x1=end, x2=start, y1=y, y2=y, cls=f"saving {goal.colour}"))
+            middle = (start + end) / 2
+            parts.append(tag("text", goal.saving, x=middle, y=y - 8, text_anchor="middle", cls=f"gain {goal.colour}"))
+    return Markup("").join(parts)
+
+
+def _hover(frame: Frame, series: Sequence[Series], x_label: str, say: Sequence[Callable[[float], str]]) -> object:
+    """Return what the page's script needs to show values under the pointer."""
+    return {
+        "box": [_LEFT, _TOP, frame.width - _RIGHT, frame.height - _BOTTOM],
+        "label": x_label,
+        "series": [
+            {
+                "name": s.name,
+                "colour": s.colour,
+                "points": [[round(frame.px(x), 1), round(frame.py(y), 1), say[0](x), say[1](y)] for x, y in s.mean],
+            }
+            for s in series
+        ],
+    }
+
+
+def stacked_chart(frame: Frame, bands: Sequence[tuple[str, str, list[float]]], xs: Sequence[float], names: tuple[str, str, str], say_x: Callable[[float], str]) -> Markup:
+    """Draw shares that add up to one over ``xs``; ``bands`` are (name, colour, shares) from the bottom up."""
+    title, x_label, y_label = names
+    lower = [0.0] * len(xs)
+    parts: list[str] = []
+    labels: list[str] = []
+    for name, colour, shares in bands:
+        upper = [low + share for low, share in zip(lower, shares, strict=True)]
+        path = area_path(
+            frame.points(list(zip(xs, upper, strict=True))), frame.points(list(zip(xs, lower, strict=True)))
+        )
+        parts.append(tag("path", tag("title", f"{name}: {100 * shares[-1]:.1f} % at the end"), d=path, fill=colour, cls="stack"))
+        if shares[-1] >= 0.065 and min(shares[-len(shares) // 4 :]) >= 0.05:
+            y = frame.py((upper[-1] + lower[-1]) / 2)
+            x = frame.width - _RIGHT - 6
+            labels.append(tag("text", shorten(name), x=x, y=y, dy=".34em", text_anchor="end", cls=f"on-{ink(colour)}"))
+        lower = upper
+    return picture_of(frame, title, axes(frame, x_label, y_label, say_x, lambda v: f"{100 * v:.0f} %"), *parts, *labels)
+
+
+def scatter_chart(frame: Frame, arms: Sequence[tuple[str, str, str, list[tuple[str, float, float]]]], names: tuple[str, str, str], guides: Sequence[float], say: Callable[[float], str]) -> Markup:
+    """Draw points on two logarithmic axes; ``arms`` are (name, colour, mark, points of (task, x, y)).
+
+    ``guides`` are drawn as the lines y = guide * x, each a number of epochs.
+    """
+    title, x_label, y_label = names
+    parts: list[str] = []
+    for guide in guides:
+        low = max(frame.x[0], frame.y[0] / guide)
+        high = min(frame.x[1], frame.y[1] / guide)
+        if low < high:
+            a, b = (frame.px(low), frame.py(low * guide)), (frame.px(high), frame.py(high * guide))
+            parts.append(tag("line", x1=a[0], y1=a[1], x2=b[0], y2=b[1], cls="goal"))
+            label = "1 epoch" if guide == 1 else f"{guide:g} epochs"
+            parts.append(tag("text", label, x=b[0] - 6, y=b[1] + 14, text_anchor="end", cls="note"))
+    for name, colour, shape, points in arms:
+        for task, x, y in points:
+            text = f"{name}, {task}: {say(y)} of {say(x)} tokens, {y / x:.2g} epochs"
+            parts.append(tag("g", tag("title", text), mark(shape, frame.px(x), frame.py(y), 4.4, cls=f"dot {colour}")))
+    return picture_of(frame, title, axes(frame, x_label, y_label, say, say), *parts)
+
+
+def shorten(name: str, length: int = 20) -> str:
+    """Return ``name`` cut to ``length`` characters."""
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+_RAMP = [(57, 45, 122), (44, 98, 152), (39, 141, 141), (104, 184, 110), (232, 208, 98)]
+
+
+def ramp(part: float) -> str:
+    """Return a colour from dark (0) to light (1): its order is its lightness, so it can be told without hue."""
+    place = min(max(part, 0.0), 1.0) * (len(_RAMP) - 1)
+    left = min(int(place), len(_RAMP) - 2)
+    mixed = [a + (b - a) * (place - left) for a, b in zip(_RAMP[left], _RAMP[left + 1], strict=True)]
+    return "#" + "".join(f"{round(c):02x}" for c in mixed)
+
+
+def ink(colour: str) -> str:
+    """Return which ink can be read on ``colour``: ``dark`` or ``light``."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "dark" if 0.299 * red + 0.587 * green + 0.114 * blue > 130 else "light"

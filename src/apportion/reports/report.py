@@ -1,0 +1,129 @@
+"""One self-contained HTML file from run folders: nothing is fetched, nothing is left out without scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from apportion._errors import ApportionError
+from apportion.reports import asked, figures, tables, words
+from apportion.reports.advice import advise
+from apportion.reports.svg import mark
+from apportion.reports.verdict import verdict
+from apportion.reports.view import View, load
+from apportion.runs import atomic_write_text
+
+
+def write_report(paths: str | Path | Sequence[str | Path], out: str | Path | None = None) -> Path:
+    """Write the report of a run, a comparison or several of them, and return its path.
+
+    Args:
+        paths: A run folder, a comparison folder (``<arm>/seed-<s>/``), or several of either.
+        out: The file; ``report.html`` in the folder where there is only one.
+
+    Raises:
+        ApportionError: A path holds no run, several paths come without ``out``, or the file cannot be written.
+    """
+    given = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    if not given:
+        raise ApportionError("There is no run to report on: give at least one run folder.")
+    if out is None and len(given) > 1:
+        raise ApportionError("Say which file the report of several folders goes to.")
+    view = load(given)
+    target = Path(out) if out is not None else given[0] / "report.html"
+    atomic_write_text(target, render(view))
+    return target
+
+
+def render(view: View) -> str:
+    """Return the page."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.globals.update(mark=mark, count=words.count, flops=words.flops, percent=words.percent)
+    reference, heat = tables.heat(view)
+    ledger = tables.ledger(view)
+    held = [row["name"] for entry in ledger for row in entry["rows"]]
+    curves = [
+        (metric, label, charts)
+        for metric, label in figures.METRICS.items()
+        if (charts := [c for c in (figures.loss_chart(view, metric, total) for total in (False, True)) if c])
+    ]
+    return environment.from_string(_text("report.html")).render(
+        view=view,
+        title=_title(view),
+        palette=Markup(_text("palette.css")),
+        css=Markup(_text("report.css")),
+        js=Markup(_text("report.js")),
+        verdict=verdict(view),
+        tiles=_tiles(view),
+        asked=asked.asked(view),
+        methods=tables.methods(view),
+        advice=advise(view),
+        curves=curves,
+        mixtures=[chart for chart in (figures.mixture_chart(view, arm) for arm in view.arms) if chart],
+        n_eff=figures.n_eff_chart(view),
+        size_chart=figures.size_chart(view),
+        draws=tables.draws(view),
+        heat=heat,
+        heat_reference=reference,
+        ledger=ledger,
+        accounts=list(dict.fromkeys(held)),
+        findings=asked.findings(view),
+        described={arm.name: asked.describe(arm) for arm in view.arms},
+        recipes={arm.name: asked.recipe_text(arm) for arm in view.arms},
+        footer=_footer(view),
+    )
+
+
+def _text(name: str) -> str:
+    return resources.files("apportion.reports").joinpath(name).read_text("utf-8")
+
+
+def _title(view: View) -> str:
+    if len(view.arms) == 1:
+        return f"A run of {view.arms[0].name}"
+    return f"{words.several(len(view.arms), 'method')} under one budget"
+
+
+def _tiles(view: View) -> list[tuple[str, str, str]]:
+    """Return the headline numbers as (what, number, against what)."""
+    base, candidate = view.baseline, view.candidate
+    if base is None or candidate is None or not base.numbers["final"]["macro"]:
+        return _plain_tiles(view)
+    tiles = []
+    for what, account in (("Tokens", "tokens_to_best_of"), ("FLOPs, every pass counted,", "flops_to_best_of")):
+        share = candidate.numbers[account][base.name]["macro"]
+        number = words.percent(share["mean"]) if share else "never"
+        beside = f"in {share['reached']} of {words.several(share['of'], 'seed')}" if share else ""
+        spread = words.span(share, words.percent) if share else ""
+        tiles.append((f"{what} until {candidate.name} had {base.name}’s best", number, f"{spread} {beside}".strip()))
+    for metric, label in (("macro", "Macro loss"), ("worst", "Worst task")):
+        ours, theirs = candidate.numbers["final"][metric], base.numbers["final"][metric]
+        if ours and theirs:
+            tiles.append((f"{label} of {candidate.name} at the end", words.loss(ours["mean"]), f"{base.name} {words.loss(theirs['mean'])}"))
+    return tiles
+
+
+def _plain_tiles(view: View) -> list[tuple[str, str, str]]:
+    if len(view.arms) > 1:
+        return []
+    run = view.arms[0].shown
+    tiles = [
+        (figures.METRICS[metric], words.loss(run.final[metric]), "at the end" if run.finished else "so far")
+        for metric in ("macro", "worst")
+        if run.final.get(metric) is not None
+    ]
+    limit = run.ledger["budget"]["limit"] if run.ledger and run.ledger["budget"]["unit"] == "supervised" else None
+    spent = f"of {words.count(limit)}" if limit else ""
+    tiles.append(("Supervised tokens trained on", words.count(run.supervised_tokens), spent))
+    tiles.append(("FLOPs", words.flops(run.total_flops), "every pass counted"))
+    return tiles
+
+
+def _footer(view: View) -> str:
+    summary = next((run.summary for run in view.runs if run.summary), {})
+    versions = ", ".join(f"{name} {number}" for name, number in (summary.get("versions") or {}).items())
+    return ". ".join(part for part in (f"Written by apportion from {words.several(len(view.runs), 'run folder')}", versions) if part) + "."

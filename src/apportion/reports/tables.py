@@ -1,0 +1,145 @@
+"""The report's tables as plain rows; the template only lays them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from apportion.reports import words
+from apportion.reports.advice import task_losses
+from apportion.reports.verdict import apart, seeds_of
+from apportion.reports.view import Arm, View
+
+ACCOUNTS = ("train", "validation", "meta", "proxy", "select", "evaluate", "generate")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number, its range over seeds, whether it is the best beyond that range, and a shade in [-1, 1]."""
+
+    text: str
+    note: str = ""
+    best: bool = False
+    shade: float = 0.0
+
+
+def _cell(numbers: Mapping[str, float] | None, say: Callable[[float], str], best: bool = False) -> Cell:
+    return Cell(words.NONE) if numbers is None else Cell(say(numbers["mean"]), words.span(numbers, say), best)
+
+
+def _is_best(arm: Arm, view: View, read: Callable[[Arm], Mapping[str, float] | None]) -> bool:
+    others = [other for other in view.arms if other is not arm and read(other)]
+    return bool(others) and all(apart(read(arm), read(other), seeds_of(arm, other)) for other in others)
+
+
+def methods(view: View) -> list[tuple[Arm, list[Cell]]]:
+    """Return a row an arm: macro, worst, J, tokens and FLOPs to the best baseline's best, FLOPs, n_eff, time."""
+    rows = []
+    for arm in view.arms:
+        cells = []
+        for metric in ("macro", "worst", "objective"):
+            best = _is_best(arm, view, lambda other, metric=metric: other.numbers["final"][metric])  # type: ignore[misc]
+            cells.append(_cell(_final(arm, metric), words.loss, best))
+        if view.baseline is not None:
+            cells += [_to_best(arm, view, account) for account in ("tokens_to_best_of", "flops_to_best_of")]
+        cells.append(_cell(arm.numbers["total_flops"], words.flops))
+        cells.append(_cell(arm.numbers["n_eff"], lambda n: f"{n:.1f}"))
+        cells.append(_cell(arm.numbers["seconds"], words.duration))
+        rows.append((arm, cells))
+    return rows
+
+
+def _final(arm: Arm, metric: str) -> Mapping[str, float] | None:
+    """Return the numbers over finished runs, or the last validation of an arm that has none."""
+    if arm.finished:
+        found: Mapping[str, float] | None = arm.numbers["final"][metric]
+        return found
+    last = arm.shown.final.get(metric)
+    return None if last is None else {"mean": last, "min": last, "max": last}
+
+
+def _to_best(arm: Arm, view: View, account: str) -> Cell:
+    base = view.baseline
+    if base is None or arm is base:
+        return Cell("100 %", "its own")
+    numbers = arm.numbers[account][base.name]["macro"]
+    if numbers is None:
+        return Cell("never" if arm.finished else words.NONE)
+    if numbers["reached"] < numbers["of"]:
+        return Cell(words.percent(numbers["mean"]), f"in {numbers['reached']} of {numbers['of']} seeds")
+    full = {"mean": 1.0, "min": 1.0, "max": 1.0}
+    best = _is_best(arm, view, lambda other: full if other is base else other.numbers[account][base.name]["macro"])
+    return _cell(numbers, words.percent, best)
+
+
+def heat(view: View) -> tuple[str, list[tuple[str, int, list[Cell]]]]:
+    """Return the reference arm's name and a row a task, largest first: the final loss of each arm, shaded against it."""
+    reference = view.arm("uniform") or view.baseline
+    rows = []
+    for task, size in view.sizes.items():
+        theirs = task_losses(reference, task) if reference else []
+        cells = []
+        for arm in view.arms:
+            ours = task_losses(arm, task) or _last(arm, task)
+            cells.append(_heat_cell(ours, theirs, arm is reference))
+        rows.append((task, size, cells))
+    return (reference.name if reference else ""), rows
+
+
+def _last(arm: Arm, task: str) -> list[float]:
+    loss = (arm.shown.final.get("validation") or {}).get(task)
+    return [] if loss is None else [loss]
+
+
+def _heat_cell(ours: list[float], theirs: list[float], is_reference: bool) -> Cell:
+    if not ours:
+        return Cell(words.NONE)
+    if is_reference or not theirs:
+        return Cell(words.loss(fmean(ours)))
+    gap = fmean(ours) - fmean(theirs)
+    # 15 % more or less loss than the reference is full colour.
+    shade = max(-1.0, min(1.0, gap / (0.15 * abs(fmean(theirs)) or 1.0)))
+    return Cell(words.loss(fmean(ours)), f"{gap:+.3f}".replace("-", "−"), shade=shade)
+
+
+def ledger(view: View) -> list[dict[str, Any]]:
+    """Return an arm's accounts, each the mean over its runs, and their widths in the bar (the dearest arm is 100)."""
+    most = max((fmean(run.total_flops for run in _counted(arm)) for arm in view.arms), default=0.0) or 1.0
+    found = []
+    for arm in view.arms:
+        runs = _counted(arm)
+        total = fmean(run.total_flops for run in runs)
+        names = [name for name in _accounts(arm) if any(name in run.spent for run in runs)]
+        rows = []
+        for name in names:
+            means = {
+                key: fmean(run.spent[name][key] if name in run.spent else 0 for run in runs)  # type: ignore[literal-required]
+                for key in ("supervised", "processed", "padded", "flops")
+            }
+            share = means["flops"] / total if total else 0.0
+            rows.append({"name": name, **means, "share": share, "width": 100 * means["flops"] / most})
+        found.append({"arm": arm, "rows": rows, "total": total})
+    return found
+
+
+def _counted(arm: Arm) -> list[Any]:
+    return arm.finished or [arm.shown]
+
+
+def _accounts(arm: Arm) -> list[str]:
+    held = {name for run in arm.runs for name in run.spent}
+    return [name for name in ACCOUNTS if name in held] + sorted(held - set(ACCOUNTS))
+
+
+def draws(view: View) -> list[tuple[str, int, list[Cell]]]:
+    """Return a row a task, largest first: for each arm the supervised tokens drawn and the epochs that makes."""
+    rows = []
+    for task, size in view.sizes.items():
+        cells = []
+        for arm in view.arms:
+            drawn = (arm.shown.mixture or {"tasks": {}})["tasks"].get(task)
+            cells.append(Cell(words.count(drawn["supervised"]), f"{drawn['epochs']:.2g} ep.") if drawn else Cell(words.NONE))
+        rows.append((task, size, cells))
+    return rows

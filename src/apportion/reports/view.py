@@ -1,0 +1,136 @@
+"""What a report looks at: the arms of one comparison, in order, each with its runs and its colour."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from apportion._errors import ApportionError
+from apportion.runs import RunRecord, comparison_summary, is_run, read_comparison, read_run
+
+_FIRST = ("uniform", "proportional", "temperature", "fixed")
+_COLOURS = {True: ("b0", "b1", "b2", "b3"), False: ("l0", "l1", "l2", "l3", "l4", "l5")}
+_MARKS = ("circle", "square", "diamond", "up", "down", "cross")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm: its runs by seed, its numbers, its class of colour and its mark in every chart."""
+
+    name: str
+    runs: tuple[RunRecord, ...]
+    numbers: dict[str, Any]
+    colour: str
+    mark: str
+
+    @property
+    def finished(self) -> list[RunRecord]:
+        """The runs that wrote their summary."""
+        return [run for run in self.runs if run.finished]
+
+    @property
+    def shown(self) -> RunRecord:
+        """The run that stands for the arm where only one can be shown: the first finished one, else the first."""
+        return (self.finished or list(self.runs))[0]
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything a report shows is worked out from this."""
+
+    arms: tuple[Arm, ...]
+    best_baseline: str | None
+
+    def arm(self, name: str | None) -> Arm | None:
+        """Return the arm of that name."""
+        return next((arm for arm in self.arms if arm.name == name), None)
+
+    @property
+    def runs(self) -> list[RunRecord]:
+        """All runs, arm by arm."""
+        return [run for arm in self.arms for run in arm.runs]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of all arms."""
+        return sorted({run.seed for run in self.runs})
+
+    @property
+    def baseline(self) -> Arm | None:
+        """The best plain arm: what a method has to beat."""
+        return self.arm(self.best_baseline)
+
+    @property
+    def candidate(self) -> Arm | None:
+        """The arm that learns or scores with the lowest mean final macro loss."""
+        ended = [arm for arm in self.arms if arm.numbers["final"]["macro"] and not arm.numbers["baseline"]]
+        return min(ended, key=lambda arm: arm.numbers["final"]["macro"]["mean"]) if ended else None
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Tasks by the supervised tokens of their train splits, the largest first; 0 where no run says."""
+        found: dict[str, int] = {}
+        for run in self.runs:
+            for task, drawn in (run.mixture["tasks"] if run.mixture else {}).items():
+                found[task] = int(drawn["size"])
+            for record in (*run.history[:1], *run.history[-1:]):
+                for task in (*record.get("mixture", {}), *record.get("validation", {})):
+                    found.setdefault(task, 0)
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def load(paths: Sequence[Path]) -> View:
+    """Read run folders and comparison folders into one view.
+
+    A run at ``<arm>/seed-<s>/`` belongs to that arm; any other run to an arm of its method's name.
+
+    Raises:
+        ApportionError: A path holds no run, or two runs would be the same seed of the same arm.
+    """
+    runs: dict[str, list[RunRecord]] = {}
+    for path in paths:
+        for name, found in _read(path).items():
+            runs.setdefault(name, []).extend(found)
+    for name, found in runs.items():
+        seeds = [run.seed for run in found]
+        twice = next((run for run in found if seeds.count(run.seed) > 1), None)
+        if twice is not None:
+            raise ApportionError(
+                f"Two of the runs are seed {twice.seed} of '{name}': put the runs of each arm in '<arm>/seed-<s>/' "
+                "folders so that they can be told apart."
+            )
+    root = Path(os.path.commonpath([run.path.resolve() for found in runs.values() for run in found]))
+    return arrange(runs, root)
+
+
+def arrange(runs: dict[str, list[RunRecord]], root: Path) -> View:
+    """Put baselines first and give every arm its colour."""
+    summary = comparison_summary(runs, root)
+    order = sorted(runs, key=lambda name: (not summary["arms"][name]["baseline"], _rank(name), name))
+    seen = {True: 0, False: 0}
+    arms = []
+    for place, name in enumerate(order):
+        numbers = summary["arms"][name]
+        colours = _COLOURS[numbers["baseline"]]
+        colour = colours[seen[numbers["baseline"]] % len(colours)]
+        seen[numbers["baseline"]] += 1
+        arms.append(Arm(name, tuple(runs[name]), numbers, colour, _MARKS[place % len(_MARKS)]))
+    return View(tuple(arms), summary["best_baseline"])
+
+
+def _rank(name: str) -> int:
+    return _FIRST.index(name) if name in _FIRST else len(_FIRST)
+
+
+def _read(path: Path) -> dict[str, list[RunRecord]]:
+    path = Path(path)
+    if not path.is_dir():
+        raise ApportionError(f"'{path}' is not a folder: give run folders or a comparison folder.")
+    if not is_run(path):
+        return read_comparison(path)
+    run = read_run(path)
+    return {path.resolve().parent.name if path.resolve().name == f"seed-{run.seed}" else run.method: [run]}

@@ -1,0 +1,80 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+NONE = "–"
+
+
+def count(value: float | None) -> str:
+    """Return a count of tokens or examples: 950, 60k, 1.25M, 3B."""
+    if value is None:
+        return NONE
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size * 0.9995:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.0f}"
+
+
+def flops(value: float | None) -> str:
+    """Return FLOPs in powers of ten: 1.2×10¹⁵."""
+    if value is None:
+        return NONE
+    if value < 1e3:
+        return f"{value:.0f}"
+    exponent = math.floor(math.log10(value))
+    mantissa = value / 10**exponent
+    if round(mantissa, 1) >= 10:
+        mantissa, exponent = mantissa / 10, exponent + 1
+    return f"{mantissa:.1f}×10{str(exponent).translate(_SUPERSCRIPT)}"
+
+
+def loss(value: float | None) -> str:
+    """Return a loss with three digits after the point, two from ten up."""
+    if value is None:
+        return NONE
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share as a percentage, with a decimal below ten: 61 %, 3.2 %."""
+    if value is None:
+        return NONE
+    hundredth = 100 * value
+    return f"{hundredth:.0f} %" if hundredth >= 9.95 or hundredth == 0 else f"{hundredth:.1f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as 8.2 s, 3 min 20 s, 2 h 05 min."""
+    if seconds is None:
+        return NONE
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def span(numbers: Mapping[str, float], say: Callable[[float], str]) -> str:
+    """Return the range of ``{"min", "max"}`` in the words of ``say``, "" if both ends read the same."""
+    low, high = say(numbers["min"]), say(numbers["max"])
+    if low == high:
+        return ""
+    return f"{low.removesuffix(' %')}–{high}" if low.endswith(" %") else f"{low}–{high}"
+
+
+def several(number: int, thing: str) -> str:
+    """Return "1 seed", "3 seeds"."""
+    return f"{number} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def listing(names: list[str], limit: int = 4) -> str:
+    """Return "a, b and 3 more"."""
+    if len(names) <= limit:
+        return ", ".join(names)
+    return f"{', '.join(names[:limit])} and {len(names) - limit} more"

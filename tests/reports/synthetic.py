@@ -1,0 +1,145 @@
+"""Comparison folders with numbers from simple formulas: realistic to look at, known to the tests."""
+
+import math
+import random
+
+from apportion.runs import RunFolder
+
+UGLY = ['question "answering" <b>', "R&D / 'quotes'", "naïve_Bayes_日本語", "a_very_long_task_name_that_goes_on_and_on_and_on"]
+PLAIN = [
+    "addition", "copying", "counting", "dates", "entailment", "grammar", "lookup", "negation", "parity", "paraphrase",
+    "question_generation", "reversal", "sentiment", "sorting", "spelling", "summarisation",
+]  # fmt: skip
+TASKS = PLAIN[:5] + UGLY[:2] + PLAIN[5:] + UGLY[2:]
+SPEED = {"uniform": 0.9, "proportional": 1.0, "temperature": 0.97, "adapt": 1.45, "loss": 1.3, "random-20": 0.8}
+META = {"adapt": 0.33, "loss": 0.05}
+
+
+def sizes(tasks):
+    return [int(400_000 * (i + 1) ** -1.5) for i in range(len(tasks))]
+
+
+def mixture(arm, tasks, progress):
+    """Return the shares of an arm after ``progress`` of its budget, in [0, 1]."""
+    total = sum(sizes(tasks))
+    if arm == "proportional":
+        return {task: size / total for task, size in zip(tasks, sizes(tasks), strict=True)}
+    pull = {"uniform": 0.0, "temperature": 0.0, "adapt": 1.6, "loss": 0.7}.get(arm, 0.0)
+    logits = [pull * min(1.0, 2 * progress) * math.sin(1.7 * i + 1.5 * progress) for i in range(len(tasks))]
+    raw = [math.exp(logit) for logit in logits]
+    return {task: value / sum(raw) for task, value in zip(tasks, raw, strict=True)}
+
+
+def n_eff(shares):
+    return math.exp(-sum(p * math.log(p) for p in shares.values() if p > 0))
+
+
+def losses(arm, tasks, tokens, seed):
+    """Return validation losses by task: power laws in tokens, with a little noise that only the seed decides."""
+    noise = random.Random(f"{arm}{seed}")
+    found = {}
+    for i, task in enumerate(tasks):
+        skew = {"proportional": 0.03 * i, "adapt": 0.012 * math.sin(i)}.get(arm, 0.02 * math.cos(i))
+        floor, scale = 0.4 + 0.09 * i, 4.0 + 0.1 * i
+        found[task] = floor + scale * (1 + SPEED.get(arm, 1.0) * tokens / 2500) ** -0.5 + skew + noise.gauss(0, 0.012)
+    return found
+
+
+def measures(validation, tau=0.3):
+    values = list(validation.values())
+    top = max(values)
+    objective = top + tau * math.log(sum(math.exp((v - top) / tau) for v in values) / len(values))
+    return {"validation": validation, "macro": sum(values) / len(values), "worst": top, "objective": objective}
+
+
+def spent(arm, tokens, padding):
+    def account(part, flops):
+        return {
+            "supervised": int(tokens * part),
+            "processed": int(6 * tokens * part),
+            "padded": int(6 * tokens * part / (1 - padding)),
+            "flops": flops * tokens * part,
+        }
+
+    accounts = {"train": account(1.0, 2.4e7), "validation": account(0.3, 0.8e7)}
+    if arm in META:
+        accounts["meta"] = account(META[arm], 2.4e7)
+    return accounts
+
+
+def recipe(arm, seed, limit, source="playground"):
+    kind = {"random-20": "uniform"}.get(arm, arm)
+    settings = {"tau": 0.3, "entropy": 0.001} if arm == "adapt" else {}
+    return {
+        "model": {"config": {"model_type": "llama", "hidden_size": 96, "num_hidden_layers": 4}, "tokenizer": "char"},
+        "tasks": {"source": source, "max_length": 128},
+        "budget": limit,
+        "selection": {"type": "random", "limit": 0.2} if arm == "random-20" else {"type": "all"},
+        "mixture": {"type": kind, **settings},
+        "weights": {"type": "uniform"},
+        "validation": {"every": "5%", "examples_per_task": 32},
+        "training": {"learning_rate": 1e-3, "per_device_train_batch_size": 16},
+        "seed": seed,
+    }
+
+
+def write_run(path, arm, seed=0, tasks=TASKS, records=100, limit=60_000, **changes):
+    """Write a run; ``changes``: stop (a share: unfinished), validated, padding, rise (overfitting), shares (a function)."""
+    stop, padding = changes.get("stop"), changes.get("padding", 0.11)
+    shares = changes.get("shares") or (lambda progress: mixture(arm, tasks, progress))
+    with RunFolder.create(path, recipe(arm, seed, limit)) as folder:
+        best = final = None
+        for step in range(records + 1):
+            progress = step / records
+            if stop is not None and progress > stop:
+                break
+            tokens = int(limit * progress)
+            record = {"step": 10 * step, "spent": spent(arm, tokens, padding), "seconds": 200 * progress, "lr": 1e-3}
+            record |= {"loss": 0.8 + 4 * (1 + tokens / 2500) ** -0.5, "mixture": shares(progress)}
+            record["n_eff"] = n_eff(record["mixture"])
+            if changes.get("validated", True) and step % 5 == 0:
+                validation = losses(arm, tasks, tokens, seed * 1000 + step)
+                lift = changes.get("rise", 0.0) * max(0.0, progress - 0.6)
+                final = measures({task: loss + lift for task, loss in validation.items()})
+                record |= final
+                if best is None or final["macro"] < best["macro"]:
+                    best = {key: final[key] for key in ("macro", "worst", "objective")} | {"step": 10 * step}
+            folder.append_history(record)
+        budget = {"unit": "supervised", "limit": limit}
+        folder.write_ledger({"budget": budget, "accounts": record["spent"]})
+        if stop is None:
+            folder.write_mixture(mixture_file(record["mixture"], tasks, limit))
+            folder.write_summary(summary_file(arm, seed, record, final, best, budget))
+
+
+def mixture_file(shares, tasks, limit):
+    drawn = {
+        task: {"supervised": int(share * limit), "examples": int(share * limit / 6), "epochs": share * limit / size, "size": size}
+        for (task, share), size in zip(shares.items(), sizes(tasks), strict=True)
+    }
+    return {"final": shares, "token_averaged": shares, "tasks": drawn}
+
+
+def summary_file(arm, seed, record, final, best, budget):
+    return {
+        "method": arm,
+        "seed": seed,
+        "budget": budget,
+        "spent": record["spent"],
+        "final": final,
+        "best": best,
+        "n_eff": record["n_eff"],
+        "seconds": 200.0 + 40 * (arm in META) + seed,
+        "device": "cpu (2 threads)",
+        "versions": {"apportion": "0.1.0", "torch": "2.13.0"},
+        "fingerprint": "6f1c2a",
+        "findings": ["1,204 duplicate examples dropped within tasks", "3 % of the examples of <lookup> were truncated"],
+        "parameters": {"total": 812_032, "trainable": 812_032},
+    }
+
+
+def write_comparison(root, arms=("uniform", "proportional", "adapt"), seeds=(0, 1, 2), **changes):
+    for arm in arms:
+        for seed in seeds:
+            write_run(root / arm / f"seed-{seed}", arm, seed, **changes)
+    return root
