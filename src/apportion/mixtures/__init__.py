@@ -1,0 +1,55 @@
+"""How often to draw each task: one method a file, found by its name in a recipe or as an attribute here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from apportion._registry import Registry
+
+if TYPE_CHECKING:
+    from apportion.mixtures._mixture import Feedback, Mixture, TaskSizes
+    from apportion.mixtures.adapt import Adapt
+    from apportion.mixtures.fixed import Fixed
+    from apportion.mixtures.loss import Loss
+    from apportion.mixtures.progress import Progress
+    from apportion.mixtures.proportional import Proportional
+    from apportion.mixtures.temperature import Temperature
+    from apportion.mixtures.uniform import Uniform
+
+MIXTURES: Registry[Mixture] = Registry(
+    "mixture",
+    {
+        "uniform": "apportion.mixtures.uniform:Uniform",
+        "proportional": "apportion.mixtures.proportional:Proportional",
+        "temperature": "apportion.mixtures.temperature:Temperature",
+        "fixed": "apportion.mixtures.fixed:Fixed",
+        "loss": "apportion.mixtures.loss:Loss",
+        "progress": "apportion.mixtures.progress:Progress",
+        "adapt": "apportion.mixtures.adapt:Adapt",
+    },
+)
+
+__all__ = [
+    "MIXTURES",
+    "Adapt",
+    "Feedback",
+    "Fixed",
+    "Loss",
+    "Mixture",
+    "Progress",
+    "Proportional",
+    "TaskSizes",
+    "Temperature",
+    "Uniform",
+]
+
+
+def __getattr__(name: str) -> object:
+    # Methods work on tensors; naming the family must not load torch.
+    if name not in __all__:
+        raise AttributeError(f"module 'apportion.mixtures' has no attribute '{name}'")
+    if name.lower() in MIXTURES:
+        return MIXTURES.get(name.lower())
+    from apportion.mixtures import _mixture
+
+    return getattr(_mixture, name)

@@ -1,0 +1,66 @@
+"""Fixed: shares given by name, by hand or by an earlier run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from pydantic import field_validator
+from torch import Tensor
+
+from apportion._errors import ApportionError, nearest
+from apportion.mixtures._mixture import Mixture, State, TaskSizes
+
+ROUNDING = 1e-6
+
+
+def fixed(proportions: Mapping[str, float], names: Sequence[str]) -> Tensor:
+    """Return the shares in the order of ``names``, (T,), rounded off to sum to one.
+
+    Raises:
+        ApportionError: A share for no task, or a task without a share.
+    """
+    for name in proportions:
+        if name not in names:
+            raise ApportionError(f"'mixture.proportions.{name}' is no task{nearest(name, names)}.")
+    for name in names:
+        if name not in proportions:
+            raise ApportionError(
+                f"'mixture.proportions.{name}' is missing: give every task a share, 0 to leave it out."
+            )
+    p = torch.tensor([proportions[name] for name in names], dtype=torch.float64)
+    return p / p.sum()
+
+
+class Fixed(Mixture):
+    """A mixture given by name; a share of 0 leaves a task out.
+
+    What it optimises: nothing; it replays what was found by hand, in a paper, or by another run.
+    Shapes: T tasks; state holds p, (T,).
+    Cost: none.
+
+    Attributes:
+        proportions: Task name to share; names every task once and sums to one.
+    """
+
+    proportions: dict[str, float]
+
+    @field_validator("proportions")
+    @classmethod
+    def _distribution(cls, proportions: dict[str, float]) -> dict[str, float]:
+        for name, share in proportions.items():
+            if not 0 <= share <= 1 + ROUNDING:  # NaN too
+                raise ApportionError(f"'mixture.proportions.{name}' is {share}: a share must lie between 0 and 1.")
+        total = math.fsum(proportions.values())
+        if abs(total - 1) > ROUNDING:
+            raise ApportionError(f"'mixture.proportions' sums to {total:.6g}: shares must sum to 1.")
+        return proportions
+
+    def init(self, tasks: TaskSizes) -> State:
+        """Return p.
+
+        Raises:
+            ApportionError: The shares do not name every task exactly once.
+        """
+        return {"p": fixed(self.proportions, tasks.names)}

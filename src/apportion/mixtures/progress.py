@@ -1,0 +1,97 @@
+"""Progress: draw tasks by what they can still learn within the budget at their present pace."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from apportion.mixtures._mixture import Feedback, LossGuided, State, TaskSizes, uniform
+from apportion.mixtures.loss import finite_losses
+
+
+def slopes(losses: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit a line to each task's losses by least squares.
+
+    Args:
+        losses: (n, T), n >= 3.
+        at: When they were measured, (n,).
+
+    Returns:
+        Slope and its standard error, (T,) each; zeros where all measurements are of one moment.
+    """
+    x = at - at.mean()
+    spread = (x**2).sum()
+    if spread == 0:
+        return torch.zeros_like(losses[0]), torch.zeros_like(losses[0])
+    centred = losses - losses.mean(0)
+    slope = (x @ centred) / spread
+    residual = centred - x[:, None] * slope
+    return slope, ((residual**2).sum(0) / (len(at) - 2) / spread).sqrt()
+
+
+def by_progress(losses: Tensor, at: Tensor, left: float, noise: float, gamma: float) -> Tensor:
+    """Return p = (1 - gamma) q + gamma / T, q_i ~ min(v_i, max(-slope_i - se_i, 0) * left) + noise.
+
+    Args:
+        losses: (n, T), oldest first, n >= 3; v is the last row.
+        at: (n,), when they were measured, counted in validations.
+        left: Validations still to come.
+        noise: Loss, in nats, below which no difference between tasks is made.
+        gamma: Share spread evenly.
+    """
+    slope, error = slopes(losses, at)
+    to_gain = torch.minimum(losses[-1].clamp(min=0), (-slope - error).clamp(min=0) * left) + noise
+    return (1 - gamma) * to_gain / to_gain.sum() + gamma / len(to_gain)
+
+
+class Progress(LossGuided):
+    """Follows the tasks' learning curves: what can still lose most within the budget is drawn most.
+
+    What it optimises: the loss that is left to take, extrapolated by a line, less one standard error, so that neither a
+    learnt task nor one that cannot be learnt keeps its share.
+    Shapes: T tasks; state holds the last ``window`` losses (n, T) and the progress they were measured at (n,).
+    Cost, charged to `meta`: a forward pass over ``examples_per_task`` validation examples a task, every ``every`` of the
+    budget.
+    References: none; our own baseline.
+    Relations: reads the same losses as `loss`, by their fall and not by their height.
+
+    Attributes:
+        window: Measurements that the line is fitted to.
+        gamma: Share of the draws spread evenly whatever the curves say.
+        noise: Loss, in nats, added to what every task can gain, so that gains below it make no difference.
+    """
+
+    window: int = Field(24, ge=3)
+    gamma: float = Field(0.2, ge=0, le=1)
+    noise: float = Field(1e-3, gt=0)
+
+    def init(self, tasks: TaskSizes) -> State:
+        """Return an empty record."""
+        return {
+            "losses": torch.empty((0, len(tasks.names)), dtype=torch.float64),
+            "progress": torch.empty(0, dtype=torch.float64),
+        }
+
+    def proportions(self, state: State) -> Tensor:
+        """Return p, (T,); uniform before the third measurement, when a line has no error yet."""
+        losses, progress = state["losses"], state["progress"]
+        if len(losses) < 3:
+            return uniform(losses.shape[1])
+        left = (1 - float(progress[-1])) / self.every
+        return by_progress(losses, progress / self.every, left, self.noise, self.gamma)
+
+    def update(self, state: State, feedback: Feedback) -> State:
+        """Append the measured losses; the oldest beyond the window are forgotten.
+
+        Raises:
+            ApportionError: A loss that is not finite.
+        """
+        if feedback.losses is None:
+            return state
+        now = torch.tensor([feedback.progress], dtype=torch.float64)
+        losses = torch.cat([state["losses"], finite_losses(feedback.losses)[None]])
+        return {
+            "losses": losses[-self.window :].clone(),
+            "progress": torch.cat([state["progress"], now])[-self.window :].clone(),
+        }
