@@ -113,7 +113,9 @@ def _clean(task: RawTask, dirt: Counter[str], seen_ids: set[str]) -> tuple[list[
     examples: list[Example] = []
     keys: list[str] = []
     pairs: set[tuple[object, str]] = set()
-    for i, example in enumerate(task.examples):
+    for i, read in enumerate(task.examples):
+        example = mended(read)
+        dirt["surrogates"] += example is not read
         if not example.completion.strip():
             dirt["blank"] += 1
             continue
@@ -141,6 +143,24 @@ def _clean(task: RawTask, dirt: Counter[str], seen_ids: set[str]) -> tuple[list[
     return examples, keys
 
 
+def mended(example: Example) -> Example:
+    """Return the example with what no tokenizer takes, halves of surrogate pairs, replaced; itself if it has none."""
+    texts = [example.prompt, example.completion, *example.references, example.id]
+    texts += [text for message in example.messages or () for text in message.values()]
+    try:
+        for text in texts:
+            text.encode()
+    except UnicodeEncodeError:
+        messages = example.messages and tuple({k: _whole(v) for k, v in turn.items()} for turn in example.messages)
+        references = tuple(_whole(reference) for reference in example.references)
+        return Example(_whole(example.prompt), _whole(example.completion), _whole(example.id), messages, references)
+    return example
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _count_across(kept: Sequence[tuple[str, list[Example], list[str]]], dirt: Counter[str]) -> None:
     first: dict[int, int] = {}
     shared: set[int] = set()
@@ -158,6 +178,7 @@ def _sentences(dirt: Counter[str]) -> list[str]:
         "repeats": "{} that repeat a prompt and completion of their own task dropped.",
         "across": "{} distinct input and completion pairs stand in more than one task: kept in each, on one side.",
         "ids": "{} with an id already in use got a numbered one.",
+        "surrogates": "{} held halves of Unicode surrogate pairs: replaced by the replacement character.",
         "replacement": "{} hold the Unicode replacement character: kept.",
         "edges": "{} have white space at an end of the completion: kept as they are.",
         "references": "{} have several references: the first is the completion, all are kept as references.",

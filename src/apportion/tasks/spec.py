@@ -66,7 +66,10 @@ class TasksSpec(Config):
 
     def fingerprint(self) -> str:
         """Return a digest of the data's bytes and of all settings that decide examples and splits; parses nothing."""
-        parts = (READING, self.reader().fingerprint(), self.names, self.validation, self.test)
+        return self._fingerprint(self.reader())
+
+    def _fingerprint(self, reader: Source) -> str:
+        parts = (READING, reader.fingerprint(), self.names, self.validation, self.test)
         return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
     def load(self) -> TaskCollection:
@@ -75,14 +78,15 @@ class TasksSpec(Config):
         Raises:
             ApportionError: Missing or broken data, an unknown task under ``names``, or a task too small to split.
         """
-        raw = self.reader().read()
+        reader = self.reader()
+        raw = reader.read()
         if self.names is not None:
             known = [task.name for task in raw]
             for name in self.names:
                 if name not in known:
                     raise ApportionError(f"Unknown task '{name}' under 'tasks.names'{nearest(name, known)}.")
             raw = [task for task in raw if task.name in self.names]
-        return assemble(raw, self.validation, self.test, self.fingerprint())
+        return assemble(raw, self.validation, self.test, self._fingerprint(reader))
 
 
 def load_tasks(

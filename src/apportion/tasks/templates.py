@@ -61,7 +61,7 @@ class ChatTemplate:
             ApportionError: The template refuses the conversation or leaves an assistant's turn out of its text.
         """
         if example.messages is None and not example.prompt:
-            return [(example.completion, True)]
+            return [(example.completion + (self.tokenizer.eos_token or ""), True)]
         turns = list(example.messages or ()) or [
             {"role": "user", "content": example.prompt},
             {"role": "assistant", "content": example.completion},

@@ -8,7 +8,11 @@ from apportion.tasks.sources._source import Source
 SOURCES: Registry[Source] = Registry(
     "tasks.source",
     {
+        "csv": "apportion.tasks.sources.csv:Csv",
+        "hub": "apportion.tasks.sources.hub:Hub",
+        "jsonl": "apportion.tasks.sources.jsonl:Jsonl",
         "natural_instructions": "apportion.tasks.sources.natural_instructions:NaturalInstructions",
+        "parquet": "apportion.tasks.sources.parquet:Parquet",
         "playground": "apportion.tasks.sources.playground:Playground",
     },
 )

@@ -33,26 +33,21 @@ class NaturalInstructions(Source):
 
     def read(self) -> list[RawTask]:
         """Return the tasks, sorted by name of category, or by path; see the base class."""
-        tasks: dict[str, RawTask] = {}
+        gathered: dict[str, tuple[str, list[Example], list[str]]] = {}
         raw = []
         for file in find(self.path, _SUFFIXES):
             name, examples, inputs = _read_file(file, self.group_by)
-            if self.group_by == "category" and name in tasks:
-                tasks[name].examples.extend(examples)
-                _keys(tasks[name]).extend(inputs)
+            if self.group_by == "task":
+                raw.append(RawTask(name, str(file), examples, inputs))
                 continue
-            task = RawTask(name, str(file), examples, inputs)
-            tasks.setdefault(name, task)
-            raw.append(task)
-        return sorted(raw, key=lambda task: task.name) if self.group_by == "category" else raw
+            _, all_examples, all_inputs = gathered.setdefault(name, (str(file), [], []))
+            all_examples.extend(examples)
+            all_inputs.extend(inputs)
+        return raw + [RawTask(name, *gathered[name]) for name in sorted(gathered)]
 
     def digest(self) -> str:
         """Return a digest of the files' bytes."""
         return files_digest(find(self.path, _SUFFIXES), expand(self.path))
-
-
-def _keys(task: RawTask) -> list[str]:
-    return task.keys if task.keys is not None else []
 
 
 def _read_file(file: Path, group_by: str) -> tuple[str, list[Example], list[str]]:
