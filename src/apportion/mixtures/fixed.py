@@ -15,21 +15,19 @@ from apportion.mixtures._mixture import Mixture, State, TaskSizes
 ROUNDING = 1e-6
 
 
-def fixed(proportions: Mapping[str, float], names: Sequence[str]) -> Tensor:
+def fixed(shares: Mapping[str, float], names: Sequence[str]) -> Tensor:
     """Return the shares in the order of ``names``, (T,), rounded off to sum to one.
 
     Raises:
         ApportionError: A share for no task, or a task without a share.
     """
-    for name in proportions:
+    for name in shares:
         if name not in names:
-            raise ApportionError(f"'mixture.proportions.{name}' is no task{nearest(name, names)}.")
+            raise ApportionError(f"'mixture.shares.{name}' is no task{nearest(name, names)}.")
     for name in names:
-        if name not in proportions:
-            raise ApportionError(
-                f"'mixture.proportions.{name}' is missing: give every task a share, 0 to leave it out."
-            )
-    p = torch.tensor([proportions[name] for name in names], dtype=torch.float64)
+        if name not in shares:
+            raise ApportionError(f"'mixture.shares.{name}' is missing: give every task a share, 0 to leave it out.")
+    p = torch.tensor([shares[name] for name in names], dtype=torch.float64)
     return p / p.sum()
 
 
@@ -41,21 +39,21 @@ class Fixed(Mixture):
     Cost: none.
 
     Attributes:
-        proportions: Task name to share; names every task once and sums to one.
+        shares: Task name to share; names every task once and sums to one.
     """
 
-    proportions: dict[str, float]
+    shares: dict[str, float]
 
-    @field_validator("proportions")
+    @field_validator("shares")
     @classmethod
-    def _distribution(cls, proportions: dict[str, float]) -> dict[str, float]:
-        for name, share in proportions.items():
+    def _distribution(cls, shares: dict[str, float]) -> dict[str, float]:
+        for name, share in shares.items():
             if not 0 <= share <= 1 + ROUNDING:  # NaN too
-                raise ApportionError(f"'mixture.proportions.{name}' is {share}: a share must lie between 0 and 1.")
-        total = math.fsum(proportions.values())
+                raise ApportionError(f"'mixture.shares.{name}' is {share}: a share must lie between 0 and 1.")
+        total = math.fsum(shares.values())
         if abs(total - 1) > ROUNDING:
-            raise ApportionError(f"'mixture.proportions' sums to {total:.6g}: shares must sum to 1.")
-        return proportions
+            raise ApportionError(f"'mixture.shares' sums to {total:.6g}: shares must sum to 1.")
+        return shares
 
     def init(self, tasks: TaskSizes) -> State:
         """Return p.
@@ -63,4 +61,4 @@ class Fixed(Mixture):
         Raises:
             ApportionError: The shares do not name every task exactly once.
         """
-        return {"p": fixed(self.proportions, tasks.names)}
+        return {"p": fixed(self.shares, tasks.names)}
