@@ -104,7 +104,7 @@ def direction(
     """
     theta = trainable(model)
     # Models recompute activations in training mode only, so a model that needs this stays in that mode.
-    recompute = bool(getattr(model, "is_gradient_checkpointing", False))
+    recompute = bool(getattr(model, "is_activation_checkpointing", False))
     mode = measuring(model) if not recompute else torch.enable_grad()
     with mode:
         if len(validation) == 1:

@@ -1,0 +1,36 @@
+"""Options that several commands share, and the loading they all do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: one YAML file.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as mixture.tau=0.3; repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of tables and bars.")]
+
+
+def recipe_values(recipe: Path, assignments: list[str] | None) -> dict[str, Any]:
+    """Read a recipe and apply ``--set``."""
+    from apportion.plans.recipe import overridden, read_yaml
+
+    return overridden(read_yaml(recipe), assignments or [])
+
+
+def quiet_libraries() -> None:
+    """Keep Hugging Face's bars and hints out of ours."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def print_json(value: object) -> None:
+    """Print one line of JSON."""
+    typer.echo(json.dumps(value))

@@ -1,0 +1,64 @@
+"""`apportion compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from apportion._errors import ApportionError
+from apportion.cli._options import Assignments, Json, RecipeFile, print_json, quiet_libraries, recipe_values
+
+
+def compare(
+    recipe: RecipeFile,
+    methods: Annotated[
+        str | None, typer.Option(help="Arms of the recipe or mixtures, by comma. [default: all arms of the recipe]")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, by comma.")] = "0",
+    assignments: Assignments = None,
+    out: Annotated[Path | None, typer.Option(help="The folder. [default: runs/<recipe's name>]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run several methods under one budget and say which was worth it; goes on where it was stopped."""
+    values = recipe_values(recipe, assignments)
+    arms = _list(methods) if methods is not None else list(values.get("arms") or {})
+    if not arms:
+        raise ApportionError("Nothing to compare: name methods with --methods, such as uniform,proportional,adapt.")
+    numbers = [_seed(text) for text in _list(seeds)]
+    from apportion.plans.compare import compare_recipe
+    from apportion.reports import write_report
+
+    quiet_libraries()
+    folder = out or Path("runs") / recipe.stem
+    if as_json:
+        comparison = compare_recipe(values, arms, numbers, folder)
+        write_report(comparison.path)
+        print_json(comparison.summary)
+        return
+    from apportion.cli._progress import bars
+
+    with bars() as shown:
+        comparison = compare_recipe(values, arms, numbers, folder, lambda arm, seed: shown.run(f"{arm}, seed {seed}"))
+    _print(comparison.path, comparison.summary, write_report(comparison.path))
+
+
+def _print(folder: Path, summary: Any, report: Path) -> None:  # noqa: ANN401
+    from rich.console import Console
+
+    from apportion.reports.terminal import terminal_table
+
+    console = Console()
+    console.print(terminal_table(summary))
+    console.print(f"Runs:   {folder}\nReport: {report}", soft_wrap=True)
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit():
+        raise ApportionError(f"'--seeds' takes whole numbers by comma, such as 0,1,2; '{text}' is none.")
+    return int(text)

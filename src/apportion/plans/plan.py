@@ -1,0 +1,143 @@
+"""What a recipe would cost, before it is paid for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from apportion.budget.flops import ModelFlops
+from apportion.mixtures._mixture import GradientGuided, LossGuided
+from apportion.plans.build import Data, Parts, assemble, load_data, make_model
+from apportion.plans.recipe import Recipe
+from apportion.signals.batches import Batch
+from apportion.training.models import parameters
+from apportion.training.validation import batched, rotating
+
+BYTES = 4  # parameters, gradients and Adam's moments are kept in fp32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An estimate for the recipe's starting mixture; a learnt one will draw otherwise.
+
+    ``accounts``: tokens and FLOPs by account. ``memory``: bytes of weights, gradients and optimizer state; activations
+    come on top. ``seconds``: total FLOPs over what this machine was just measured to do.
+    """
+
+    budget: Mapping[str, Any]
+    parameters: Mapping[str, int]
+    steps: int
+    examples: int
+    epochs: Mapping[str, float]
+    mixture: Mapping[str, float]
+    accounts: Mapping[str, Mapping[str, float]]
+    memory: int
+    flops_per_second: float
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain values."""
+        return asdict(self)
+
+
+def plan_recipe(recipe: Recipe) -> Plan:
+    """Price a recipe; builds the model's shapes only, trains nothing, writes nothing.
+
+    Raises:
+        ApportionError: Anything wrong with the recipe, data or model's config.
+    """
+    data = load_data(recipe)
+    model = make_model(recipe, data, meta=True)
+    flops = ModelFlops.of(model)
+    parts = assemble(recipe, data, flops, Path("plan"))
+    p = parts.steering.p.numpy()
+    per_draw = _expected(data, parts, p)
+    unit = {"supervised": "supervised", "processed": "processed", "flops": "train_flops"}[parts.ledger.budget.unit]
+    examples = max(int(parts.ledger.budget.limit / per_draw[unit]), 1)
+    step = parts.args.per_device_train_batch_size * parts.args.gradient_accumulation_steps
+    steps = -(-examples // step)
+    accounts = {
+        "train": {
+            "supervised": examples * per_draw["supervised"],
+            "processed": examples * per_draw["processed"],
+            "flops": examples * per_draw["train_flops"],
+        },
+        "validation": _passes(parts.report, flops.forward, 1 / recipe.validation.every + 1),
+        "meta": _meta(recipe, data, parts, steps, examples * per_draw["processed"]),
+    }
+    counts = parameters(model)
+    rate = measured_flops_per_second(parts.args.device, bool(parts.args.bf16))
+    sizes = np.array([len(task.train) for task in data.tasks.tasks])
+    shares = p if recipe.method().unit == "examples" else _example_rates(data, p)
+    return Plan(
+        budget=asdict(parts.ledger.budget),
+        parameters=counts,
+        steps=steps,
+        examples=examples,
+        epochs=dict(zip(data.tasks.names, (examples * shares / sizes).tolist(), strict=True)),
+        mixture=dict(zip(data.tasks.names, p.tolist(), strict=True)),
+        accounts=accounts,
+        memory=BYTES * (counts["total"] + 3 * counts["trainable"]),
+        flops_per_second=rate,
+        seconds=sum(account["flops"] for account in accounts.values()) / rate,
+    )
+
+
+def measured_flops_per_second(device: torch.device, bf16: bool) -> float:
+    """Measure matmuls of a middling size for about a second; real training reaches a part of it."""
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    a, b = (torch.randn(1024, 1024, device=device, dtype=dtype) for _ in range(2))
+    done, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 0.5:
+        a @ b
+        done += 1
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return done * 2 * 1024**3 / (time.perf_counter() - started)
+
+
+def _example_rates(data: Data, p: np.ndarray) -> np.ndarray:
+    rates = p / np.array([task.train.supervised.mean() for task in data.tasks.tasks])
+    return rates / rates.sum()
+
+
+def _expected(data: Data, parts: Parts, p: np.ndarray) -> dict[str, float]:
+    rates = p if parts.steering.mixture.unit == "examples" else _example_rates(data, p)
+    means: dict[str, float] = {"supervised": 0.0, "processed": 0.0, "train_flops": 0.0}
+    for rate, task in zip(rates, data.tasks.tasks, strict=True):
+        lengths = task.train.processed
+        means["supervised"] += rate * float(task.train.supervised.mean())
+        means["processed"] += rate * float(lengths.mean())
+        means["train_flops"] += rate * parts.train_flops(float(lengths.mean()), float((lengths**2).mean()))
+    return means
+
+
+def _passes(batches: list[Batch], price: Any, times: float) -> dict[str, float]:  # noqa: ANN401
+    return {
+        "supervised": times * sum(b.supervised for b in batches),
+        "processed": times * sum(b.processed for b in batches),
+        "flops": times * sum(price(b.processed, b.squares) for b in batches),
+    }
+
+
+def _meta(recipe: Recipe, data: Data, parts: Parts, steps: int, processed: float) -> dict[str, float]:
+    method, flops = recipe.method(), parts.flops
+    if not isinstance(method, LossGuided | GradientGuided):
+        return {"supervised": 0.0, "processed": 0.0, "flops": 0.0}
+    size = parts.args.per_device_eval_batch_size
+    batches = batched(rotating(data.steer, method.examples_per_task, 0), size, data.pad_id)
+    if isinstance(method, LossGuided):
+        return _passes(batches, flops.forward, 1 / method.every)
+    if method.estimator == "in_run":
+        spent = _passes(batches, flops.train, steps / method.refresh)
+        again = flops.forward if len(batches) > 1 else (lambda tokens, squares: 0.0)
+        spent["flops"] += _passes(batches, again, steps / method.refresh)["flops"]
+        return {**spent, "flops": spent["flops"] + flops.in_run_read(round(processed))}
+    # Training and validation examples alike are taken forward and back, the training ones twice.
+    return _passes(batches, lambda tokens, squares: 3 * flops.train(tokens, squares), steps / method.refresh)
