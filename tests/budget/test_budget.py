@@ -47,23 +47,11 @@ def test_reads_what_a_person_writes(spec, unit, limit):
 @pytest.mark.parametrize(
     "spec",
     [
-        "0",
-        0,
-        "0%",
-        "-5%",
-        -3,
-        "nan",
-        float("nan"),
-        float("inf"),
-        "1e99",
-        "",
-        "many",
-        "5 apples",
-        "2M FLOPs tokens",
-        "1.5",
-    ]
-    + [0.05, True, None, ["2M"], "5% processed", "5% FLOPs", {}, {"total": 1e17}, {"total": "2M"}, {"processed": "5%"}]
-    + [{"supervised": "2M", "processed": "3M"}, {"supervised": "2M processed"}, {"supervised": None}],
+        *("0", 0, "0%", "-5%", -3, "nan", float("nan"), float("inf"), "1e99", "", "many", "5 apples", "1.5", 0.05),
+        *(True, None, ["2M"], "5% processed", "5% FLOPs", "2M FLOPs tokens"),
+        *({}, {"total": 1e17}, {"total": "2M"}, {"processed": "5%"}, {"supervised": "2M", "processed": "3M"}),
+        *({"supervised": "2M processed"}, {"supervised": None}),
+    ],
 )
 def test_refuses_nonsense_and_says_what_is_accepted(spec):
     with pytest.raises(ApportionError, match=r"'2M processed', '1e17 FLOPs'"):

@@ -169,12 +169,12 @@ def test_positions_in_a_step_are_shuffled():
 @pytest.mark.parametrize("unit", ["examples", "tokens"])
 def test_multinomial_draws_have_the_right_rates(unit):
     p, n = np.array([0.1, 0.6, 0.3, 0.0]), 6000
-    sampler, supervised = make(sizes=(20, 30, 10, 4), unit=unit, draws="multinomial", seed=5)
-    rates = p if unit == "examples" else p / np.array([tokens.mean() for tokens in supervised])
-    rates = rates / rates.sum()
+    supervised = [np.array([60, 80]), np.array([2, 3, 4]), np.array([11] * 5), np.array([1])]
+    sampler = TaskSampler([2, 3, 5, 1], supervised, seed=5, unit=unit, draws="multinomial")
     sampler.draw(p, n)
-    assert np.abs(sampler.drawn_examples - n * rates).max() < 4.5 * np.sqrt(n * 0.25)
-    assert sampler.drawn_examples[3] == 0
+    drawn = sampler.drawn_examples if unit == "examples" else sampler.drawn_supervised
+    assert drawn / drawn.sum() == pytest.approx(p, abs=0.03)
+    assert drawn[3] == 0
 
 
 @given(st.integers(0, 20))
