@@ -5,7 +5,12 @@ import random
 
 from apportion.runs import RunFolder
 
-UGLY = ['question "answering" <b>', "R&D / 'quotes'", "naïve_Bayes_日本語", "a_very_long_task_name_that_goes_on_and_on_and_on"]
+UGLY = [
+    'question "answering" <b>',
+    "R&D / 'quotes'",
+    "naïve_Bayes_日本語",
+    "a_very_long_task_name_that_goes_on_and_on_and_on",
+]
 PLAIN = [
     "addition", "copying", "counting", "dates", "entailment", "grammar", "lookup", "negation", "parity", "paraphrase",
     "question_generation", "reversal", "sentiment", "sorting", "spelling", "summarisation",
@@ -114,7 +119,12 @@ def write_run(path, arm, seed=0, tasks=TASKS, records=100, limit=60_000, **chang
 
 def mixture_file(shares, tasks, limit):
     drawn = {
-        task: {"supervised": int(share * limit), "examples": int(share * limit / 6), "epochs": share * limit / size, "size": size}
+        task: {
+            "supervised": int(share * limit),
+            "examples": int(share * limit / 6),
+            "epochs": share * limit / size,
+            "size": size,
+        }
         for (task, share), size in zip(shares.items(), sizes(tasks), strict=True)
     }
     return {"final": shares, "token_averaged": shares, "tasks": drawn}

@@ -28,7 +28,18 @@ class Advice:
 def advise(view: View) -> list[Advice]:
     """Return everything worth warning of, the same thing once for all seeds of an arm."""
     found = [Advice("", "", seen, todo) for seen, todo in _unequal(view)]
-    rules = (_unfinished, _not_validated, _diverged, _collapsed, _flat, _overfit, _plateau, _worse_tasks, _repeated, _padding)
+    rules = (
+        _unfinished,
+        _not_validated,
+        _diverged,
+        _collapsed,
+        _flat,
+        _overfit,
+        _plateau,
+        _worse_tasks,
+        _repeated,
+        _padding,
+    )
     for arm in view.arms:
         found += [Advice(arm.name, arm.colour, seen, todo) for rule in rules for seen, todo in rule(arm, view)]
     return found
@@ -42,7 +53,9 @@ def _some_seeds(arm: Arm, test: Callable[[RunRecord], bool]) -> str:
     hits = [run.seed for run in arm.runs if test(run)]
     if not hits or len(arm.runs) == 1:
         return "yes" if hits else ""
-    return "in every seed" if len(hits) == len(arm.runs) else f"in seed {words.listing([str(seed) for seed in hits], 9)}"
+    return (
+        "in every seed" if len(hits) == len(arm.runs) else f"in seed {words.listing([str(seed) for seed in hits], 9)}"
+    )
 
 
 def _in(seeds: str) -> str:
@@ -61,9 +74,14 @@ def _unequal(view: View) -> Found:
 def _unfinished(arm: Arm, view: View) -> Found:
     for run in arm.runs:
         if not run.finished:
-            limit = run.ledger["budget"]["limit"] if run.ledger and run.ledger["budget"]["unit"] == "supervised" else None
+            limit = (
+                run.ledger["budget"]["limit"] if run.ledger and run.ledger["budget"]["unit"] == "supervised" else None
+            )
             part = f", {words.percent(run.supervised_tokens / limit)} of its budget spent" if limit else ""
-            yield f"Seed {run.seed} has not finished{part}; its numbers are left out of every mean.", "Run the same recipe into the same folder: it resumes."
+            yield (
+                f"Seed {run.seed} has not finished{part}; its numbers are left out of every mean.",
+                "Run the same recipe into the same folder: it resumes.",
+            )
 
 
 def _not_validated(arm: Arm, view: View) -> Found:
@@ -77,7 +95,10 @@ def _diverged(arm: Arm, view: View) -> Found:
         return any("loss" in record and record["loss"] is None for record in run.history)
 
     if seeds := _some_seeds(arm, lost):
-        yield f"The training loss stopped being a number{_in(seeds)}.", "Lower the learning rate, or train in fp32 or bf16."
+        yield (
+            f"The training loss stopped being a number{_in(seeds)}.",
+            "Lower the learning rate, or train in fp32 or bf16.",
+        )
 
 
 def _learns(run: RunRecord) -> bool:
@@ -100,8 +121,9 @@ def _collapsed(arm: Arm, view: View) -> Found:
     hits = [hit for hit in map(early, arm.runs) if hit]
     if hits:
         part, n = min(hits)
+        when = f"at {words.percent(part)} of the tokens"
         yield (
-            f"The mixture narrowed early: n_eff fell to {n:.1f} of {words.several(len(view.sizes), 'task')} at {words.percent(part)} of the budget.",
+            f"The mixture narrowed early: n_eff fell to {n:.1f} of {words.several(len(view.sizes), 'task')} {when}.",
             "Raise the mixture’s entropy, or tau, so that other tasks stay in play.",
         )
 
@@ -113,7 +135,10 @@ def _flat(arm: Arm, view: View) -> Found:
 
     seeds = _some_seeds(arm, lambda run: _learns(run) and moved(run) < 0.03)
     if seeds:
-        yield f"The mixture hardly moved{_in(seeds)}: less than 3 % of the draws changed task.", "Raise the mixture’s learning rate, or refresh more often."
+        yield (
+            f"The mixture hardly moved{_in(seeds)}: less than 3 % of the draws changed task.",
+            "Raise the mixture’s learning rate, or refresh more often.",
+        )
 
 
 def _overfit(arm: Arm, view: View) -> Found:
@@ -123,7 +148,10 @@ def _overfit(arm: Arm, view: View) -> Found:
 
     if seeds := _some_seeds(arm, lambda run: rise(run) > 0.01):
         rose = words.percent(max(map(rise, arm.runs)))
-        yield f"Validation rose again after its best, by up to {rose}{_in(seeds)}: the model overfits.", "Spend less, lower the learning rate, or set max_epochs."
+        yield (
+            f"Validation rose again after its best, by up to {rose}{_in(seeds)}: the model overfits.",
+            "Spend less, lower the learning rate, or set max_epochs.",
+        )
 
 
 def _plateau(arm: Arm, view: View) -> Found:
@@ -131,15 +159,22 @@ def _plateau(arm: Arm, view: View) -> Found:
     ours = arm.numbers["final"]["macro"]
     if base is None or base is arm or not ours or not any(map(_learns, arm.runs)):
         return
-    late = [[loss for spent, loss in points if spent >= 0.7 * points[-1][0]] for run in arm.finished if (points := curve(run.history, "macro"))]
+    late = [
+        [loss for spent, loss in points if spent >= 0.7 * points[-1][0]]
+        for run in arm.finished
+        if (points := curve(run.history, "macro"))
+    ]
     stuck = bool(late) and all(losses[0] - min(losses) < 0.005 * losses[0] for losses in late)
     if stuck and ours["min"] > base.numbers["best"]["macro"]["max"]:
-        yield f"Validation settled above {base.name}’s best and stopped falling.", "The mixture may swing too much: lower its learning rate (beta), or raise its momentum."
+        yield (
+            f"Validation settled above {base.name}’s best and stopped falling.",
+            "The mixture may swing too much: lower its learning rate (beta), or raise its momentum.",
+        )
 
 
 def _worse_tasks(arm: Arm, view: View) -> Found:
     uniform = view.arm("uniform")
-    if uniform is None or uniform is arm or not uniform.finished or not arm.finished:
+    if uniform is None or arm.numbers["baseline"] or not uniform.finished or not arm.finished:
         return
     worse = []
     for task in view.sizes:
@@ -148,7 +183,10 @@ def _worse_tasks(arm: Arm, view: View) -> Found:
             worse.append((fmean(ours) - fmean(theirs), task))
     if worse:
         names = words.listing([f"{task} (+{words.loss(gap)})" for gap, task in sorted(worse, reverse=True)], 3)
-        yield f"{words.several(len(worse), 'task')} ended worse than under uniform: {names}.", "If they matter, lower tau, or put a floor under every task’s share."
+        yield (
+            f"{words.several(len(worse), 'task')} ended worse than under uniform: {names}.",
+            "If they matter, lower tau, or put a floor under every task’s share.",
+        )
 
 
 def task_losses(arm: Arm, task: str) -> list[float]:
@@ -165,11 +203,17 @@ def _repeated(arm: Arm, view: View) -> Found:
     often = sorted(((n, task) for task, n in epochs.items() if n > 4), reverse=True)
     if often:
         names = words.listing([f"{task} ({n:.1f})" for n, task in often], 3)
-        yield f"{words.several(len(often), 'task')} repeated more than 4 epochs: {names}.", "Set max_epochs to cap how often one example is seen."
+        yield (
+            f"{words.several(len(often), 'task')} repeated more than 4 epochs: {names}.",
+            "Set max_epochs to cap how often one example is seen.",
+        )
 
 
 def _padding(arm: Arm, view: View) -> Found:
     trained = [run.spent["train"] for run in arm.runs if "train" in run.spent]
     padded, processed = sum(s["padded"] for s in trained), sum(s["processed"] for s in trained)
     if padded and 1 - processed / padded > 0.3:
-        yield f"{words.percent(1 - processed / padded)} of the positions computed in training were padding.", "Group examples by length, or lower max_length."
+        yield (
+            f"{words.percent(1 - processed / padded)} of the positions computed in training were padding.",
+            "Group examples by length, or lower max_length.",
+        )

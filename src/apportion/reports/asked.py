@@ -9,7 +9,12 @@ import yaml
 from apportion.reports import words
 from apportion.reports.view import Arm, View
 
-_UNITS = {"supervised": "supervised tokens", "processed": "processed tokens", "padded": "tokens with padding", "flops": "FLOPs"}
+_UNITS = {
+    "supervised": "supervised tokens",
+    "processed": "processed tokens",
+    "padded": "tokens with padding",
+    "flops": "FLOPs",
+}
 
 
 def asked(view: View) -> list[tuple[str, str]]:
@@ -23,7 +28,10 @@ def asked(view: View) -> list[tuple[str, str]]:
         pairs.append(("Budget", f"{say(budget['limit'])} {_UNITS.get(budget['unit'], budget['unit'])} for each run"))
     else:
         pairs.append(("Budget", str(recipe.get("budget", words.NONE))))
-    pairs.append(("Runs", f"{words.several(len(view.arms), 'arm')}, {words.several(len(view.seeds), 'seed')} ({words.listing([str(s) for s in view.seeds], 8)})"))
+    seeds = words.listing([str(seed) for seed in view.seeds], 8)
+    pairs.append(
+        ("Runs", f"{words.several(len(view.arms), 'arm')}, {words.several(len(view.seeds), 'seed')} ({seeds})")
+    )
     pairs.append(("Training", _settings(recipe.get("training") or {}) or "the defaults"))
     pairs.append(("Validation", _settings(recipe.get("validation") or {}) or "the defaults"))
     if summary.get("device"):
@@ -76,9 +84,12 @@ def _tasks(recipe: dict[str, Any], view: View) -> str:
     sizes = [size for size in view.sizes.values() if size]
     text = words.several(len(view.sizes), "task") + (f" from {source}" if source else "")
     if sizes:
-        text += f", {words.count(sum(sizes))} supervised tokens in all, {words.count(min(sizes))} to {words.count(max(sizes))} each"
+        text += f", {words.count(sum(sizes))} supervised tokens in all"
+        text += f", {words.count(min(sizes))} to {words.count(max(sizes))} each" if len(sizes) > 1 else ""
     return text
 
 
 def _settings(block: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in block.items() if value is not None and not isinstance(value, dict))
+    return ", ".join(
+        f"{key} {value}" for key, value in block.items() if value is not None and not isinstance(value, dict)
+    )

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from apportion.reports.svg import Point, area_path, decade_ticks, line_path, mark, nice_ticks, tag
+from apportion.reports.words import tick
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 14.0, 16.0, 44.0
+HEIGHT = 300.0
+WIDE, NARROW = 480.0, 380.0  # widths of charts that stand in rows of two and of three
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 14.0, 28.0, 46.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Goal:
     held: float | None = None
     saving: str = ""
     colour: str = ""
+    above: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ class Frame:
 
     x: tuple[float, float]
     y: tuple[float, float]
-    width: float = 480.0
-    height: float = 300.0
+    width: float = WIDE
+    height: float = HEIGHT
     log: bool = False
 
     def px(self, x: float) -> float:
@@ -68,7 +72,9 @@ def _part(value: float, ends: tuple[float, float], log: bool) -> float:
     return (value - low) / (high - low) if high > low else 0.5
 
 
-def axes(frame: Frame, x_label: str, y_label: str, say_x: Callable[[float], str], say_y: Callable[[float], str]) -> Markup:
+def axes(
+    frame: Frame, x_label: str, y_label: str, say_x: Callable[[float], str], say_y: Callable[[float], str]
+) -> Markup:
     """Return the grid, the tick labels and the names of both axes."""
     ticks = decade_ticks if frame.log else nice_ticks
     right, bottom = frame.width - _RIGHT, frame.height - _BOTTOM
@@ -81,10 +87,10 @@ def axes(frame: Frame, x_label: str, y_label: str, say_x: Callable[[float], str]
         x = frame.px(value)
         parts.append(tag("line", x1=x, x2=x, y1=bottom, y2=bottom + 4, cls="tick"))
         anchor = "end" if x > right - 12 else "middle"
-        parts.append(tag("text", say_x(value), x=x, y=bottom + 8, dy=".8em", text_anchor=anchor))
+        parts.append(tag("text", say_x(value).replace(".0×", "×"), x=x, y=bottom + 8, dy=".8em", text_anchor=anchor))
     parts.append(tag("line", x1=_LEFT, x2=right, y1=bottom, y2=bottom, cls="axis"))
     parts.append(tag("text", x_label, x=right, y=frame.height - 5, text_anchor="end", cls="label"))
-    parts.append(tag("text", y_label, x=4, y=_TOP - 4, cls="label"))
+    parts.append(tag("text", y_label, x=4, y=13, cls="label"))
     return Markup("").join(parts)
 
 
@@ -104,17 +110,24 @@ def picture_of(frame: Frame, title: str, *parts: str, hover: object = None) -> M
 
 
 def line_chart(
-    frame: Frame, series: Sequence[Series], names: tuple[str, str, str], say: Sequence[Callable[[float], str]], goal: Goal | None = None
+    frame: Frame,
+    series: Sequence[Series],
+    names: tuple[str, str, str],
+    say: Sequence[Callable[[float], str]],
+    goal: Goal | None = None,
 ) -> Markup:
     """Draw lines with bands; ``names`` are the title and the names of the axes, ``say`` writes x and y values.
 
     What lies outside the frame's y range is cut off at its edge.
     """
     title, x_label, y_label = names
+    say_x, say_y = say
     clip = "clip-" + "".join(letter if letter.isalnum() else "-" for letter in title)
     inner = tag("rect", x=_LEFT, y=_TOP, width=frame.width - _LEFT - _RIGHT, height=frame.height - _TOP - _BOTTOM)
     bands = [
-        tag("path", d=area_path(frame.points(s.high), frame.points(s.low)), cls=f"band {s.colour}") for s in series if len(s.low) > 1
+        tag("path", d=area_path(frame.points(s.high), frame.points(s.low)), cls=f"band {s.colour}")
+        for s in series
+        if len(s.low) > 1
     ]
     lines = [tag("path", d=line_path(frame.points(s.mean)), cls=f"line {s.colour}") for s in series if len(s.mean) > 1]
     marks = [mark(s.mark, *frame.points(s.mean)[-1], 4.2, cls=f"mark {s.colour}") for s in series if s.mean]
@@ -122,11 +135,11 @@ def line_chart(
         frame,
         title,
         tag("clipPath", inner, id=clip),
-        axes(frame, x_label, y_label, *say),
+        axes(frame, x_label, y_label, say_x, tick),
         tag("g", *bands, *lines, clip_path=f"url(#{clip})"),
         _goal(frame, goal) if goal else "",
         *marks,
-        hover=_hover(frame, series, x_label, say),
+        hover=_hover(frame, series, x_label, (say_x, say_y)),
     )
 
 
@@ -134,7 +147,7 @@ def _goal(frame: Frame, goal: Goal) -> Markup:
     y = frame.py(goal.level)
     right = frame.width - _RIGHT
     parts = [tag("line", x1=_LEFT, x2=right, y1=y, y2=y, cls="goal")]
-    label_y = y + 16 if frame.height - _BOTTOM - y > 30 else y - 8
+    label_y = y - 7 if goal.above else y + 17
     parts.append(tag("text", goal.label, x=_LEFT + 6, y=label_y, cls="note"))
     if goal.reached is not None and goal.held is not None:
         start, end = frame.px(goal.reached), frame.px(goal.held)
@@ -143,8 +156,7 @@ def _goal(frame: Frame, goal: Goal) -> Markup:
         parts.append(tag("circle", cx=start, cy=y, r=4.0, cls=f"ring {goal.colour}"))
         if abs(end - start) > 12:
             parts.append(tag("line", x1=end, x2=start, y1=y, y2=y, cls=f"saving {goal.colour}"))
-            middle = (start + end) / 2
-            parts.append(tag("text", goal.saving, x=middle, y=y - 8, text_anchor="middle", cls=f"gain {goal.colour}"))
+        parts.append(tag("text", goal.saving, x=start + 6, y=bottom - 7, cls=f"gain {goal.colour}"))
     return Markup("").join(parts)
 
 
@@ -164,7 +176,13 @@ def _hover(frame: Frame, series: Sequence[Series], x_label: str, say: Sequence[C
     }
 
 
-def stacked_chart(frame: Frame, bands: Sequence[tuple[str, str, list[float]]], xs: Sequence[float], names: tuple[str, str, str], say_x: Callable[[float], str]) -> Markup:
+def stacked_chart(
+    frame: Frame,
+    bands: Sequence[tuple[str, str, list[float]]],
+    xs: Sequence[float],
+    names: tuple[str, str, str],
+    say_x: Callable[[float], str],
+) -> Markup:
     """Draw shares that add up to one over ``xs``; ``bands`` are (name, colour, shares) from the bottom up."""
     title, x_label, y_label = names
     lower = [0.0] * len(xs)
@@ -175,7 +193,9 @@ def stacked_chart(frame: Frame, bands: Sequence[tuple[str, str, list[float]]], x
         path = area_path(
             frame.points(list(zip(xs, upper, strict=True))), frame.points(list(zip(xs, lower, strict=True)))
         )
-        parts.append(tag("path", tag("title", f"{name}: {100 * shares[-1]:.1f} % at the end"), d=path, fill=colour, cls="stack"))
+        parts.append(
+            tag("path", tag("title", f"{name}: {100 * shares[-1]:.1f} % at the end"), d=path, fill=colour, cls="stack")
+        )
         if shares[-1] >= 0.065 and min(shares[-len(shares) // 4 :]) >= 0.05:
             y = frame.py((upper[-1] + lower[-1]) / 2)
             x = frame.width - _RIGHT - 6
@@ -184,7 +204,13 @@ def stacked_chart(frame: Frame, bands: Sequence[tuple[str, str, list[float]]], x
     return picture_of(frame, title, axes(frame, x_label, y_label, say_x, lambda v: f"{100 * v:.0f} %"), *parts, *labels)
 
 
-def scatter_chart(frame: Frame, arms: Sequence[tuple[str, str, str, list[tuple[str, float, float]]]], names: tuple[str, str, str], guides: Sequence[float], say: Callable[[float], str]) -> Markup:
+def scatter_chart(
+    frame: Frame,
+    arms: Sequence[tuple[str, str, str, list[tuple[str, float, float]]]],
+    names: tuple[str, str, str],
+    guides: Sequence[float],
+    say: Callable[[float], str],
+) -> Markup:
     """Draw points on two logarithmic axes; ``arms`` are (name, colour, mark, points of (task, x, y)).
 
     ``guides`` are drawn as the lines y = guide * x, each a number of epochs.
@@ -195,10 +221,12 @@ def scatter_chart(frame: Frame, arms: Sequence[tuple[str, str, str, list[tuple[s
         low = max(frame.x[0], frame.y[0] / guide)
         high = min(frame.x[1], frame.y[1] / guide)
         if low < high:
-            a, b = (frame.px(low), frame.py(low * guide)), (frame.px(high), frame.py(high * guide))
-            parts.append(tag("line", x1=a[0], y1=a[1], x2=b[0], y2=b[1], cls="goal"))
+            x, y = frame.px(high), frame.py(high * guide)
+            parts.append(tag("line", x1=frame.px(low), y1=frame.py(low * guide), x2=x, y2=y, cls="goal"))
             label = "1 epoch" if guide == 1 else f"{guide:g} epochs"
-            parts.append(tag("text", label, x=b[0] - 6, y=b[1] + 14, text_anchor="end", cls="note"))
+            # Beside the line's upper end, on the side where there is room.
+            side = ("end", x - 14) if x > frame.width - 90 else ("start", x + 2)
+            parts.append(tag("text", label, x=side[1], y=y + 13, text_anchor=side[0], cls="note"))
     for name, colour, shape, points in arms:
         for task, x, y in points:
             text = f"{name}, {task}: {say(y)} of {say(x)} tokens, {y / x:.2g} epochs"

@@ -8,7 +8,18 @@ from typing import TypeVar
 from markupsafe import Markup
 
 from apportion.reports import words
-from apportion.reports.charts import Frame, Goal, Series, line_chart, ramp, scatter_chart, stacked_chart
+from apportion.reports.charts import (
+    HEIGHT,
+    NARROW,
+    WIDE,
+    Frame,
+    Goal,
+    Series,
+    line_chart,
+    ramp,
+    scatter_chart,
+    stacked_chart,
+)
 from apportion.reports.svg import Point
 from apportion.reports.view import Arm, View
 from apportion.runs import RunRecord
@@ -17,14 +28,14 @@ from apportion.runs.curves import at, best, curve, first_reach, tokens_spent
 T = TypeVar("T")
 
 METRICS = {"macro": "Macro loss", "objective": "Objective J", "worst": "Worst task"}
-_HIDDEN = 0.08  # the first part of the budget may leave the frame: the steep start would flatten everything else
+_HIDDEN = 0.12  # the first part of the budget may leave the frame: the steep start would flatten everything else
 _SAMPLES = 60
 _BANDS = 28
 
 
 def series_over_seeds(arm: Arm, read: Callable[[RunRecord], list[Point]]) -> Series:
-    """Return the mean over the arm's runs, and their range, at every x that all of them cover."""
-    curves = [points for points in map(read, arm.runs) if points]
+    """Return the mean over the arm's finished runs, and their range, at every x that all of them cover."""
+    curves = [points for points in map(read, arm.finished or arm.runs) if points]
     if not curves:
         return Series(arm.name, arm.colour, arm.mark, [])
     if len(curves) == 1:
@@ -33,7 +44,9 @@ def series_over_seeds(arm: Arm, read: Callable[[RunRecord], list[Point]]) -> Ser
     xs = thin(sorted({x for points in curves for x, _ in points if start <= x <= end}), 4 * _SAMPLES)
     rows = [(x, [y for y in (at(points, x) for points in curves) if y is not None]) for x in xs]
     mean = [(x, sum(ys) / len(ys)) for x, ys in rows]
-    return Series(arm.name, arm.colour, arm.mark, mean, [(x, min(ys)) for x, ys in rows], [(x, max(ys)) for x, ys in rows])
+    return Series(
+        arm.name, arm.colour, arm.mark, mean, [(x, min(ys)) for x, ys in rows], [(x, max(ys)) for x, ys in rows]
+    )
 
 
 def thin(items: Sequence[T], limit: int) -> Sequence[T]:
@@ -54,10 +67,16 @@ def loss_chart(view: View, metric: str, total_flops: bool) -> Markup | None:
     inside = inside or [y for s in shown for _, y in s.mean]
     low, high = min(inside), max(inside)
     margin = 0.06 * (high - low) or 0.05
-    frame = Frame((0.0, end or 1.0), (low - 2 * margin, high + margin))
+    frame = Frame((0.0, end or 1.0), (low - 3 * margin, high + margin))
     x_name = "FLOPs, all accounts" if total_flops else "supervised tokens trained on"
     names = (f"{METRICS[metric]} against {x_name}", x_name, METRICS[metric])
-    return line_chart(frame, shown, names, (words.flops if total_flops else words.count, words.loss), _goal(view, shown, metric, total_flops))
+    return line_chart(
+        frame,
+        shown,
+        names,
+        (words.flops if total_flops else words.count, words.loss),
+        _goal(view, shown, metric, total_flops),
+    )
 
 
 def _goal(view: View, shown: Sequence[Series], metric: str, total_flops: bool) -> Goal | None:
@@ -72,12 +91,24 @@ def _goal(view: View, shown: Sequence[Series], metric: str, total_flops: bool) -
         return Goal(lowest[1], label)
     account = "flops_to_best_of" if total_flops else "tokens_to_best_of"
     share = candidate.numbers[account][base.name].get(metric)
-    saving = words.percent(share["mean"]) if share and share["reached"] == share["of"] else ""
+    saving = (
+        f"{words.percent(share['mean'])} of the {'FLOPs' if total_flops else 'tokens'}"
+        if share and share["reached"] == share["of"]
+        else ""
+    )
     reached = first_reach(ours.mean, lowest[1]) if saving else None
     return Goal(lowest[1], label, reached, lowest[0], saving, candidate.colour)
 
 
-def mixture_chart(view: View, arm: Arm) -> Markup | None:
+def mixture_charts(view: View) -> list[Markup]:
+    """Draw the mixture of every arm and, last, their effective numbers of tasks: wide if they fill rows of two."""
+    count = len(view.arms) + 1
+    width = NARROW if count % 3 == 0 or count > 4 else WIDE
+    charts = [*(mixture_chart(view, arm, width) for arm in view.arms), n_eff_chart(view, width)]
+    return [chart for chart in charts if chart]
+
+
+def mixture_chart(view: View, arm: Arm, width: float) -> Markup | None:
     """Draw the mixture of the arm's shown run over its supervised tokens, tasks stacked by size."""
     records = thin([record for record in arm.shown.history if record.get("mixture")], _SAMPLES)
     if len(records) < 2:
@@ -86,17 +117,24 @@ def mixture_chart(view: View, arm: Arm) -> Markup | None:
     tasks = list(view.sizes)
     shares = {task: [record["mixture"].get(task, 0.0) for record in records] for task in tasks}
     drawn = sorted(tasks, key=lambda task: -max(shares[task]))[:_BANDS]
-    bands = [(task, ramp(rank / max(1, len(tasks) - 1)), shares[task]) for rank, task in enumerate(tasks) if task in drawn]
+    bands = [
+        (task, ramp(rank / max(1, len(tasks) - 1)), shares[task]) for rank, task in enumerate(tasks) if task in drawn
+    ]
     if len(drawn) < len(tasks):
         rest = [sum(column) for column in zip(*(shares[task] for task in tasks if task not in drawn), strict=True)]
         bands.append((f"{len(tasks) - len(drawn)} other tasks", "#9aa0a6", rest))
-    frame = Frame((xs[0], xs[-1] or 1.0), (0.0, 1.0), width=380, height=270)
-    names = (f"Mixture of {arm.name} over training, seed {arm.shown.seed}", "supervised tokens", f"{arm.name}: share of draws")
+    frame = Frame((xs[0], xs[-1] or 1.0), (0.0, 1.0), width=width, height=HEIGHT if width == WIDE else 270.0)
+    names = (
+        f"Mixture of {arm.name} over training, seed {arm.shown.seed}",
+        "supervised tokens",
+        f"{arm.name}: share of draws",
+    )
     return stacked_chart(frame, bands, xs, names, words.count)
 
 
-def n_eff_chart(view: View) -> Markup | None:
+def n_eff_chart(view: View, width: float) -> Markup | None:
     """Draw the effective number of tasks, exp of the mixture's entropy, over training."""
+
     def read(run: RunRecord) -> list[Point]:
         known = [(tokens_spent(record), record.get("n_eff")) for record in run.history]
         return list(thin([(x, y) for x, y in known if y is not None], _SAMPLES))
@@ -105,9 +143,20 @@ def n_eff_chart(view: View) -> Markup | None:
     if not shown:
         return None
     tasks = len(view.sizes)
-    frame = Frame((0.0, max(s.mean[-1][0] for s in shown) or 1.0), (0.0, 1.08 * tasks), width=380, height=270)
-    names = ("Effective number of tasks over training", "supervised tokens", f"n_eff (of {words.several(tasks, 'task')})")
-    return line_chart(frame, shown, names, (words.count, lambda n: f"{n:.3g}"), Goal(float(tasks), "every task equally"))
+    frame = Frame(
+        (0.0, max(s.mean[-1][0] for s in shown) or 1.0),
+        (0.0, 1.14 * tasks),
+        width=width,
+        height=HEIGHT if width == WIDE else 270.0,
+    )
+    names = (
+        "Effective number of tasks over training",
+        "supervised tokens",
+        f"n_eff (of {words.several(tasks, 'task')})",
+    )
+    return line_chart(
+        frame, shown, names, (words.count, lambda n: f"{n:.3g}"), Goal(float(tasks), "every task alike", above=True)
+    )
 
 
 def size_chart(view: View) -> Markup | None:
@@ -115,13 +164,20 @@ def size_chart(view: View) -> Markup | None:
     arms = []
     for arm in view.arms:
         tasks = arm.shown.mixture["tasks"] if arm.shown.mixture else {}
-        points = [(t, float(d["size"]), float(d["supervised"])) for t, d in tasks.items() if d["size"] > 0 and d["supervised"] > 0]
+        points = [
+            (t, float(d["size"]), float(d["supervised"]))
+            for t, d in tasks.items()
+            if d["size"] > 0 and d["supervised"] > 0
+        ]
         if points:
             arms.append((arm.name, arm.colour, arm.mark, points))
     if not arms:
         return None
     xs, ys = [x for *_, points in arms for _, x, _ in points], [y for *_, points in arms for _, _, y in points]
-    frame = Frame((min(xs) / 1.6, max(xs) * 1.6), (min(ys) / 1.6, max(ys) * 1.6), width=560, height=380, log=True)
-    names = ("Supervised tokens drawn from each task against its size", "tokens in the task’s train split", "tokens drawn")
+    frame = Frame((min(xs) / 1.6, max(xs) * 1.6), (min(ys) / 1.6, max(ys) * 1.6), width=560, height=420, log=True)
+    names = (
+        "Supervised tokens drawn from each task against its size",
+        "tokens in the task’s train split",
+        "tokens drawn",
+    )
     return scatter_chart(frame, arms, names, (1.0, 4.0), words.count)
-

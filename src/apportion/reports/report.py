@@ -63,8 +63,7 @@ def render(view: View) -> str:
         methods=tables.methods(view),
         advice=advise(view),
         curves=curves,
-        mixtures=[chart for chart in (figures.mixture_chart(view, arm) for arm in view.arms) if chart],
-        n_eff=figures.n_eff_chart(view),
+        mixtures=figures.mixture_charts(view),
         size_chart=figures.size_chart(view),
         draws=tables.draws(view),
         heat=heat,
@@ -94,16 +93,18 @@ def _tiles(view: View) -> list[tuple[str, str, str]]:
     if base is None or candidate is None or not base.numbers["final"]["macro"]:
         return _plain_tiles(view)
     tiles = []
-    for what, account in (("Tokens", "tokens_to_best_of"), ("FLOPs, every pass counted,", "flops_to_best_of")):
+    for what, account in (("Tokens", "tokens_to_best_of"), ("FLOPs", "flops_to_best_of")):
         share = candidate.numbers[account][base.name]["macro"]
         number = words.percent(share["mean"]) if share else "never"
-        beside = f"in {share['reached']} of {words.several(share['of'], 'seed')}" if share else ""
+        beside = f"{share['reached']} of {words.several(share['of'], 'seed')}" if share else ""
         spread = words.span(share, words.percent) if share else ""
-        tiles.append((f"{what} until {candidate.name} had {base.name}’s best", number, f"{spread} {beside}".strip()))
+        tiles.append((f"{what} to {base.name}’s best", number, ", ".join(part for part in (spread, beside) if part)))
     for metric, label in (("macro", "Macro loss"), ("worst", "Worst task")):
         ours, theirs = candidate.numbers["final"][metric], base.numbers["final"][metric]
         if ours and theirs:
-            tiles.append((f"{label} of {candidate.name} at the end", words.loss(ours["mean"]), f"{base.name} {words.loss(theirs['mean'])}"))
+            tiles.append(
+                (f"{label}, {candidate.name}", words.loss(ours["mean"]), f"{base.name} {words.loss(theirs['mean'])}")
+            )
     return tiles
 
 
@@ -126,4 +127,11 @@ def _plain_tiles(view: View) -> list[tuple[str, str, str]]:
 def _footer(view: View) -> str:
     summary = next((run.summary for run in view.runs if run.summary), {})
     versions = ", ".join(f"{name} {number}" for name, number in (summary.get("versions") or {}).items())
-    return ". ".join(part for part in (f"Written by apportion from {words.several(len(view.runs), 'run folder')}", versions) if part) + "."
+    return (
+        ". ".join(
+            part
+            for part in (f"Written by apportion from {words.several(len(view.runs), 'run folder')}", versions)
+            if part
+        )
+        + "."
+    )

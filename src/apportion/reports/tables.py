@@ -115,7 +115,7 @@ def ledger(view: View) -> list[dict[str, Any]]:
         rows = []
         for name in names:
             means = {
-                key: fmean(run.spent[name][key] if name in run.spent else 0 for run in runs)  # type: ignore[literal-required]
+                key: fmean(run.spent[name][key] if name in run.spent else 0 for run in runs)
                 for key in ("supervised", "processed", "padded", "flops")
             }
             share = means["flops"] / total if total else 0.0
@@ -140,6 +140,10 @@ def draws(view: View) -> list[tuple[str, int, list[Cell]]]:
         cells = []
         for arm in view.arms:
             drawn = (arm.shown.mixture or {"tasks": {}})["tasks"].get(task)
-            cells.append(Cell(words.count(drawn["supervised"]), f"{drawn['epochs']:.2g} ep.") if drawn else Cell(words.NONE))
+            cells.append(
+                Cell(words.count(drawn["supervised"]), f"{words.epochs(drawn['epochs'])} ep.")
+                if drawn
+                else Cell(words.NONE)
+            )
         rows.append((task, size, cells))
     return rows

@@ -39,6 +39,18 @@ def loss(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
 
 
+def tick(value: float) -> str:
+    """Return a number on an axis, with no more digits than it has."""
+    return f"{value:g}"
+
+
+def epochs(value: float) -> str:
+    """Return a number of epochs: 0.07, 2.4, 31."""
+    if 0 < value < 0.005:
+        return "<0.01"
+    return f"{value:.2f}" if value < 0.995 else f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
 def percent(value: float | None) -> str:
     """Return a share as a percentage, with a decimal below ten: 61 %, 3.2 %."""
     if value is None:
@@ -58,6 +70,15 @@ def duration(seconds: float | None) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def clock(seconds: float | None) -> str:
+    """Return seconds as 0:08, 3:20, 2:05:00."""
+    if seconds is None:
+        return NONE
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def span(numbers: Mapping[str, float], say: Callable[[float], str]) -> str:

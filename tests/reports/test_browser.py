@@ -1,0 +1,101 @@
+"""The report in a real browser: no errors, nothing fetched, no sideways scroll on a desk or on a phone."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from apportion.reports import write_report
+from tests.reports.synthetic import write_comparison, write_run
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--allow-file-access-from-files",
+    "--virtual-time-budget=3000",
+    "--window-size=1320,900",
+    "--dump-dom",
+]
+
+# The report stands in a frame of the width asked for, since a window cannot be as narrow as a phone.
+FRAME = """<!doctype html><body style="margin:0"><iframe src="report.html" style="width:%dpx;height:900px;border:0"></iframe>
+<pre id="seen"></pre><script>
+const frame = document.querySelector("iframe");
+frame.onload = () => {
+  const page = frame.contentDocument, view = frame.contentWindow;
+  const wide = [...page.querySelectorAll("main *")]
+    .filter((e) => e.getBoundingClientRect().right > view.innerWidth + 1 && !e.closest(".scroll, pre, svg, .sr"))
+    .map((e) => e.outerHTML.slice(0, 90));
+  const small = [...page.querySelectorAll("svg.chart text")].filter((e) => e.getClientRects().length)
+    .map((e) => parseFloat(view.getComputedStyle(e).fontSize) * e.ownerSVGElement.getScreenCTM().a);
+  const chart = page.querySelector("svg[data-hover]"), box = chart.getBoundingClientRect();
+  chart.dispatchEvent(new view.PointerEvent("pointermove", {clientX: box.left + box.width * 0.7, clientY: box.top + 50}));
+  document.querySelector("#seen").textContent = JSON.stringify({
+    scroll: page.documentElement.scrollWidth, inner: view.innerWidth, wide, smallest: Math.min(...small),
+    tip: page.querySelector("#tip").innerText, shown: getComputedStyle(page.querySelector("#tip")).display,
+    panels: [...page.querySelectorAll(".panel")].map((e) => getComputedStyle(e).display),
+    sections: [...page.querySelectorAll("section")].filter((e) => e.getBoundingClientRect().height > 40).map((e) => e.id),
+    fetched: view.performance.getEntriesByType("resource").length,
+  });
+};
+</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    if BROWSER is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("There is no chromium to open the report in.")
+        pytest.skip("there is no chromium on this machine")
+    root = tmp_path_factory.mktemp("pages")
+    write_comparison(root / "comparison")
+    write_comparison(
+        root / "many", arms=("uniform", "proportional", "temperature", "adapt", "loss", "random-20"), seeds=(0,)
+    )
+    write_run(root / "single", "adapt")
+    for name in ("comparison", "many", "single"):
+        write_report(root / name)
+    return root
+
+
+def opened(folder, width, profile):
+    (folder / "frame.html").write_text(FRAME % width)
+    command = [
+        BROWSER,
+        *FLAGS,
+        f"--user-data-dir={profile}",
+        "--enable-logging=stderr",
+        (folder / "frame.html").as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    found = re.search(r'<pre id="seen">(\{.*?\})</pre>', done.stdout, re.S)
+    assert found, f"the page did not load: {done.stdout[:500]} {done.stderr[-500:]}"
+    return json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")), console
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", ["comparison", "many", "single"])
+def test_the_page_fits_and_works(pages, tmp_path, name, width):
+    seen, console = opened(pages / name, width, tmp_path / "profile")
+    assert console == []
+    assert seen["inner"] == width
+    assert seen["scroll"] <= width and seen["wide"] == []
+    assert seen["smallest"] >= 8.5, "text in a chart is too small to read"
+    assert {"asked", "methods", "curves", "mixture", "tokens", "tasks", "ledger", "findings", "recipes"} <= set(
+        seen["sections"]
+    )
+    assert sorted(seen["panels"]) == ["grid", "none", "none"]
+    assert seen["shown"] == "block" and "adapt" in seen["tip"]
+    assert seen["fetched"] == 0

@@ -1,0 +1,270 @@
+"""Reports say what the run folders say, and no more: the sentences, the tables, the warnings."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from apportion._errors import ApportionError
+from apportion.reports import picture, write_report
+from apportion.reports.advice import advise
+from apportion.reports.verdict import verdict
+from apportion.reports.view import load
+from tests.reports import synthetic
+from tests.reports.synthetic import TASKS, UGLY, mixture, write_comparison, write_run
+
+
+class Page(HTMLParser):
+    """The page's text by section, and every element's attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.sections, self.elements, self.skip, self.section = "", {}, [], False, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.elements.append((tag, attrs))
+        if tag in ("section", "header"):
+            self.section = attrs["id"]
+        self.skip = tag in ("style", "script") or (self.skip and tag != "body")
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag in ("style", "script"):
+            self.skip = False
+
+    def handle_data(self, data):
+        if not self.skip:
+            self.text += data
+            self.sections[self.section] = self.sections.get(self.section, "") + data + " "
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_comparison(tmp_path_factory.mktemp("comparison"))
+
+
+@pytest.fixture(scope="module")
+def page(root):
+    return Page(write_report(root).read_text("utf-8"))
+
+
+def seen(view, arm):
+    return " ".join(f"{item.seen} {item.todo}" for item in advise(view) if item.arm == arm)
+
+
+def test_one_small_file_that_asks_for_nothing_else(root, page):
+    text = (root / "report.html").read_text("utf-8")
+    assert len(text) < 2_000_000
+    assert not re.search(r"@import|url\((?!#)", text)
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "srcset", "action"):
+            assert attributes.get(name, "data:,").startswith(("data:", "#")), (tag, attributes)
+
+
+def test_every_section_is_there(page):
+    ids = {attributes.get("id") for _, attributes in page.elements}
+    assert {
+        "verdict",
+        "asked",
+        "methods",
+        "curves",
+        "mixture",
+        "tokens",
+        "tasks",
+        "ledger",
+        "findings",
+        "recipes",
+    } <= ids
+
+
+def test_the_headline_says_what_the_summary_says(root, page):
+    said = verdict(load([root]))
+    share = load([root]).arm("adapt").numbers["tokens_to_best_of"]["uniform"]["macro"]
+    assert said.kind == "gain"
+    assert (
+        f"adapt reached uniform’s best macro loss with {100 * share['mean']:.0f} % of its tokens (3 seeds"
+        in said.headline
+    )
+    assert said.headline in page.text
+
+
+def test_names_are_shown_as_they_are_and_never_as_markup(root, page):
+    for name in UGLY:
+        assert name in page.sections["tasks"]
+    assert "<b>" not in [f"<{tag}>" for tag, attributes in page.elements if "answering" in str(attributes)]
+    assert 'question "answering" <b>' not in (root / "report.html").read_text("utf-8")
+
+
+def test_script_and_style_cannot_be_closed_by_a_task_name(tmp_path):
+    evil = "</script></style><img src=x onerror=alert(1)>"
+    write_comparison(tmp_path, seeds=(0,), tasks=[*TASKS[:3], evil], records=20)
+    page = Page(write_report(tmp_path).read_text("utf-8"))
+    assert evil in page.sections["tasks"]
+    assert not [tag for tag, _ in page.elements if tag == "img"]
+    assert len([tag for tag, _ in page.elements if tag == "script"]) == 1
+
+
+def test_every_chart_and_table_has_a_name(page):
+    charts = [attributes for tag, attributes in page.elements if tag == "svg" and attributes.get("class") == "chart"]
+    assert len(charts) == 6 + 3 + 1 + 1
+    assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("caption") == tags.count("table") == 4
+
+
+def test_best_is_marked_only_beyond_the_ranges(root, tmp_path):
+    marked = [
+        attributes
+        for _, attributes in Page(write_report(root).read_text("utf-8")).elements
+        if attributes.get("class") == "best"
+    ]
+    assert len(marked) == 5  # adapt: macro, worst, J, tokens and FLOPs to uniform's best
+    write_comparison(tmp_path, seeds=(0,))
+    one_seed = Page(write_report(tmp_path).read_text("utf-8"))
+    assert not [attributes for _, attributes in one_seed.elements if attributes.get("class") == "best"]
+    assert "with one seed there is no range" in one_seed.sections["methods"]
+
+
+def test_no_gain_is_called_no_gain(tmp_path, monkeypatch):
+    monkeypatch.setitem(synthetic.SPEED, "doremi", synthetic.SPEED["uniform"])  # as fast as the baseline, but for luck
+    write_comparison(tmp_path, arms=("uniform", "proportional", "doremi"))
+    said = verdict(load([tmp_path]))
+    assert said.kind == "none"
+    assert said.headline == "No gain: no arm beats uniform, the best baseline, beyond the spread over seeds."
+
+
+def test_a_method_that_does_worse_is_no_gain(tmp_path, monkeypatch):
+    monkeypatch.setitem(synthetic.SPEED, "doremi", 0.5)
+    write_comparison(tmp_path, arms=("uniform", "doremi"))
+    said = verdict(load([tmp_path]))
+    assert said.kind == "none" and "ended below every other method" in said.headline
+    assert "doremi never reached uniform’s best macro loss." in said.details
+
+
+def test_one_seed_is_said_to_be_one_seed(tmp_path):
+    write_comparison(tmp_path, seeds=(0,))
+    said = verdict(load([tmp_path]))
+    assert "(one seed)" in said.headline and any("luck" in sentence for sentence in said.details)
+
+
+def test_a_gain_in_tokens_that_costs_more_flops_says_so_in_the_headline(tmp_path, monkeypatch):
+    monkeypatch.setitem(synthetic.META, "adapt", 1.5)
+    write_comparison(tmp_path)
+    assert re.search(r"but with 1\d\d % of its FLOPs", verdict(load([tmp_path])).headline)
+
+
+def test_a_single_run_and_one_that_has_not_finished(tmp_path):
+    write_run(tmp_path / "whole", "adapt")
+    write_run(tmp_path / "part", "adapt", stop=0.43)
+    whole, part = (Page(write_report(tmp_path / name).read_text("utf-8")) for name in ("whole", "part"))
+    assert "adapt ended at macro loss" in whole.text and "Nothing to compare it with" in whole.text
+    assert "adapt has not finished: 25.8k supervised tokens" in part.text
+    assert "43 % of its budget spent" in part.sections["advice"] and "it resumes" in part.sections["advice"]
+    assert "tokens" not in part.sections  # its mixture.json is not written yet
+
+
+def test_a_run_without_validation_has_a_report(tmp_path):
+    write_run(tmp_path, "adapt", validated=False)
+    page = Page(write_report(tmp_path).read_text("utf-8"))
+    assert "was not validated" in page.sections["verdict"]
+    assert "no curves to show" in page.sections["curves"]
+    assert "never validated" in page.sections["advice"]
+
+
+def test_a_run_killed_before_its_first_record_has_a_report(tmp_path):
+    write_run(tmp_path, "adapt", stop=0.0, records=1)
+    (tmp_path / "history.jsonl").unlink()
+    (tmp_path / "ledger.json").unlink()
+    assert "adapt has not finished: 0 supervised tokens" in Page(write_report(tmp_path).read_text("utf-8")).text
+
+
+def test_unfinished_runs_stay_out_of_the_means(root, tmp_path):
+    write_comparison(tmp_path, seeds=(0, 1))
+    before = load([tmp_path]).arm("adapt").numbers["final"]
+    write_run(tmp_path / "adapt" / "seed-2", "adapt", 2, stop=0.3)
+    view = load([tmp_path])
+    assert view.arm("adapt").numbers["final"] == before
+    assert "Seed 2 has not finished, 30 % of its budget spent" in seen(view, "adapt")
+
+
+def collapse(progress):
+    first = min(0.97, 1 / len(TASKS) + 4 * progress)
+    return {task: first if i == 0 else (1 - first) / (len(TASKS) - 1) for i, task in enumerate(TASKS)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"shares": collapse}, r"n_eff fell to .* of 20 tasks at .*Raise the mixture’s entropy, or tau"),
+        ({"shares": lambda p: mixture("uniform", TASKS, p)}, "The mixture hardly moved.*learning rate, or refresh"),
+        ({"rise": 1.0}, "Validation rose again .*overfits"),
+        ({"padding": 0.45}, "45 % of the positions .* padding"),
+        ({"limit": 600_000}, r"repeated more than 4 epochs: .*Set max_epochs"),
+    ],
+)
+def test_what_looks_wrong_is_said_with_what_to_do(tmp_path, changes, expected):
+    write_run(tmp_path / "wrong", "adapt", **changes)
+    write_run(tmp_path / "right", "adapt")
+    assert re.search(expected, seen(load([tmp_path / "wrong"]), "adapt"))
+    assert not re.search(expected, seen(load([tmp_path / "right"]), "adapt"))
+
+
+def test_plain_mixtures_are_not_told_to_move(root):
+    assert "hardly moved" not in seen(load([root]), "uniform") and "narrowed" not in seen(load([root]), "proportional")
+
+
+def test_tasks_left_worse_than_under_uniform_are_named(tmp_path):
+    write_comparison(tmp_path, arms=("uniform", "adapt"), seeds=(0, 1), rise=0.0)
+    for seed in (0, 1):
+        write_run(tmp_path / "loss" / f"seed-{seed}", "loss", seed, rise=2.0)
+    view = load([tmp_path])
+    assert "20 tasks ended worse than under uniform" in seen(view, "loss")
+    assert "worse than under uniform" not in seen(view, "adapt")
+
+
+def test_arms_under_different_budgets_are_called_unequal(tmp_path):
+    write_run(tmp_path / "uniform" / "seed-0", "uniform")
+    write_run(tmp_path / "adapt" / "seed-0", "adapt", limit=30_000)
+    assert "different budgets" in seen(load([tmp_path]), "")
+
+
+def test_several_paths_make_one_report(root, tmp_path):
+    write_run(tmp_path / "mine", "loss")
+    out = write_report([root, tmp_path / "mine"], tmp_path / "all.html")
+    assert out == tmp_path / "all.html"
+    assert all(name in Page(out.read_text("utf-8")).sections["methods"] for name in ("uniform", "adapt", "loss"))
+    with pytest.raises(ApportionError, match="Say which file"):
+        write_report([root, tmp_path / "mine"])
+    with pytest.raises(ApportionError, match="seed 0 of 'loss'"):
+        write_report([tmp_path / "mine", tmp_path / "mine"], out)
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ApportionError, match="not a comparison"):
+        write_report(tmp_path)
+    with pytest.raises(ApportionError, match="not a folder"):
+        write_report(tmp_path / "missing")
+    with pytest.raises(ApportionError, match="at least one"):
+        write_report([])
+
+
+def test_the_same_runs_give_the_same_page(root, tmp_path):
+    assert write_report(root, tmp_path / "a.html").read_bytes() == write_report(root, tmp_path / "b.html").read_bytes()
+
+
+def test_a_picture_is_one_small_valid_svg(root, tmp_path):
+    from xml.etree import ElementTree
+
+    out = picture(root, tmp_path / "picture.svg")
+    assert out.stat().st_size < 100_000
+    text = "".join(ElementTree.fromstring(out.read_text("utf-8")).itertext())
+    assert "adapt reached uniform’s best" in text and "proportional" in text and "adapt: share of draws" in text
+    with pytest.raises(ApportionError, match=r"\.svg"):
+        picture(root, tmp_path / "picture.png")
+    write_run(tmp_path / "blind", "adapt", validated=False)
+    with pytest.raises(ApportionError, match="nothing to draw"):
+        picture(tmp_path / "blind", out)
