@@ -50,7 +50,7 @@ def objective_after_step(model, train, validation, p, inner, tau):
     before = {name: parameter.detach().clone() for name, parameter in theta.items()}
     with torch.no_grad():
         for (name, parameter), g in zip(theta.items(), gradients, strict=True):
-            parameter -= inner.lr * inner.update(name, g)
+            parameter.sub_(inner.lr * inner.update(name, g))
         value = objective(model, validation, len(p), tau)
         for name, parameter in theta.items():
             parameter.copy_(before[name])

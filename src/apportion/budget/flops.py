@@ -52,7 +52,7 @@ class _Line(NamedTuple):
     token: float
     pair: float
 
-    def at(self, tokens: int, squares: int) -> float:
+    def at(self, tokens: float, squares: float) -> float:
         return float(self.token * tokens + self.pair * squares)
 
 
@@ -85,15 +85,15 @@ class ModelFlops:
         lines = {name: _line([count[name] for count in counts]) for name in counts[0]}
         return cls(lines["forward"], lines["backward"], lines["recompute"], lines["read"], lines["tangent"])
 
-    def forward(self, tokens: int, squares: int) -> float:
+    def forward(self, tokens: float, squares: float) -> float:
         """Price a forward pass: 2N a token and 4 L d a layer."""
         return self.forward_cost.at(tokens, squares)
 
-    def backward(self, tokens: int, squares: int) -> float:
+    def backward(self, tokens: float, squares: float) -> float:
         """Price a backward pass to the trainable parameters."""
         return self.backward_cost.at(tokens, squares)
 
-    def train(self, tokens: int, squares: int, *, recompute: bool = False) -> float:
+    def train(self, tokens: float, squares: float, *, recompute: bool = False) -> float:
         """Price a training step's forward and backward.
 
         ``recompute`` adds gradient checkpointing's second forward of the layers, non-reentrant as transformers does it:
@@ -102,11 +102,11 @@ class ModelFlops:
         again = self.recompute_cost.at(tokens, squares) if recompute else 0.0
         return self.forward(tokens, squares) + self.backward(tokens, squares) + again
 
-    def in_run_read(self, tokens: int) -> float:
+    def in_run_read(self, tokens: float) -> float:
         """Price reading <grad l_k, u> from an ordinary backward pass: one product a trainable weight, 2 N_trainable."""
         return self.read_cost.at(tokens, 0)
 
-    def jvp(self, tokens: int, squares: int) -> float:
+    def jvp(self, tokens: float, squares: float) -> float:
         """Price a forward-mode pass along a direction of the trainable parameters: the primal pass and its tangent.
 
         Torch makes both products of a tangent, x' W + x W', even where one factor is a known zero, so a frozen weight

@@ -11,7 +11,9 @@ import typer
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: one YAML file.")]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as mixture.tau=0.3; repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as mixture.tau=0.3; repeatable."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of tables and bars.")]
 

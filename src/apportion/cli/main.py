@@ -42,7 +42,5 @@ def main() -> None:
         typer.secho(f"apportion: {error}", fg="red", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        typer.secho(
-            "\napportion: stopped. The same command goes on from the last checkpoint.", fg="yellow", err=True
-        )
+        typer.secho("\napportion: stopped. The same command goes on from the last checkpoint.", fg="yellow", err=True)
         sys.exit(130)

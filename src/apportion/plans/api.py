@@ -17,7 +17,7 @@ Model = str | Mapping[str, Any]
 Tasks = TaskCollection | str | Path | Mapping[str, Any]
 
 
-def train(  # noqa: PLR0913 - one argument for each question a user answers
+def train(
     *,
     model: Model,
     tasks: Tasks,
@@ -70,11 +70,17 @@ def compare(
 def _values(model: Model, tasks: Tasks, budget: object, blocks: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(tasks, TaskCollection):
         if tasks.spec is None:
-            raise ApportionError("These tasks were not read by load_tasks: write them to a file, so a run can name them.")
-        tasks = tasks.spec.model_dump(mode="json", exclude_none=True)
-    elif not isinstance(tasks, Mapping):
-        tasks = {"path": str(tasks)}
-    values = {"model": {"name": model} if isinstance(model, str) else dict(model), "tasks": dict(tasks), "budget": budget}
+            raise ApportionError(
+                "These tasks were not read by load_tasks: write them to a file, so a run can name them."
+            )
+        block = tasks.spec.model_dump(mode="json", exclude_none=True)
+    else:
+        block = dict(tasks) if isinstance(tasks, Mapping) else {"path": str(tasks)}
+    values = {
+        "model": {"name": model} if isinstance(model, str) else dict(model),
+        "tasks": block,
+        "budget": budget,
+    }
     given = {key: value for key, value in blocks.items() if value is not None}
     if "mixture" in given:
         given["mixture"] = _mixture(given["mixture"])

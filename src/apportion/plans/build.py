@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -112,7 +113,7 @@ def report_batches(recipe: Recipe, data: Data, args: TrainingArguments) -> list[
 
 @dataclass(frozen=True)
 class Parts:
-    """What a trainer is made of, and a plan priced from."""
+    """What a trainer is made of, and a plan priced from; ``train_flops`` prices a step on (tokens, squares)."""
 
     args: TrainingArguments
     ledger: Ledger
@@ -121,6 +122,7 @@ class Parts:
     steering: Steering
     stream: Stream
     report: list[Batch]
+    train_flops: Callable[[float, float], float]
 
 
 def recomputes(args: TrainingArguments) -> bool:
@@ -152,7 +154,7 @@ def assemble(recipe: Recipe, data: Data, flops: ModelFlops, output: Path) -> Par
     )
     again = recomputes(args)
 
-    def train_flops(tokens: int, squares: int) -> float:
+    def train_flops(tokens: float, squares: float) -> float:
         return flops.train(tokens, squares, recompute=again)
 
     def step_flops(tokens: int, squares: int) -> float:
@@ -169,7 +171,7 @@ def assemble(recipe: Recipe, data: Data, flops: ModelFlops, output: Path) -> Par
         accumulation=args.gradient_accumulation_steps,
         pad_id=data.pad_id,
     )
-    return Parts(args, ledger, allowance, flops, steering, stream, report)
+    return Parts(args, ledger, allowance, flops, steering, stream, report, train_flops)
 
 
 def _train_pool(data: Data) -> list[list[Picked]]:

@@ -12,7 +12,7 @@ from apportion.mixtures import MIXTURES
 from apportion.plans.recipe import Recipe, parse_recipe
 from apportion.plans.run import run_recipe
 from apportion.runs import is_run, read_run, summarise
-from apportion.training.recorder import Progress
+from apportion.training.recorder import Show
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Comparison:
         return write_report(self.path)
 
 
-Announce = Callable[[str, int], Progress | None]
+Announce = Callable[[str, int], Show | None]
 
 
 def compare_recipe(
@@ -99,9 +99,14 @@ def _merged(base: Mapping[str, Any], overrides: object, where: str) -> dict[str,
     result = dict(base)
     for key, value in overrides.items():
         old = result.get(key)
-        other_method = isinstance(value, Mapping) and isinstance(old, Mapping) and value.get("type") not in (
-            None,
-            old.get("type"),
+        other_method = (
+            isinstance(value, Mapping)
+            and isinstance(old, Mapping)
+            and value.get("type")
+            not in (
+                None,
+                old.get("type"),
+            )
         )
         if isinstance(value, Mapping) and isinstance(old, Mapping) and not other_method:
             result[key] = _merged(old, value, f"{where}.{key}")

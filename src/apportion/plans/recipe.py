@@ -51,7 +51,7 @@ class ValidationSpec(Config):
     """How often the report's validation losses are measured, and on how many examples a task."""
 
     every: float = 0.05
-    examples_per_task: int = Field(64, ge=1)
+    examples_per_task: int = Field(default=64, ge=1)
 
     _share = field_validator("every", mode="before")(share)
 
@@ -76,10 +76,10 @@ class Recipe(Config):
     tasks: TasksSpec
     budget: str | int | float | dict[str, str | int | float]
     selection: SelectionSpec = SelectionSpec()
-    mixture: dict[str, Any] = {"type": "uniform"}
+    mixture: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
     weights: WeightsSpec = WeightsSpec()
     validation: ValidationSpec = ValidationSpec()
-    training: dict[str, Any] = {}
+    training: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(0, ge=0)
 
     @field_validator("mixture", mode="before")

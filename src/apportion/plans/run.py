@@ -21,7 +21,7 @@ from apportion.plans.recipe import Recipe
 from apportion.runs import RunFolder
 from apportion.training.checkpoint import load_state, newest_checkpoint
 from apportion.training.models import parameters
-from apportion.training.recorder import Progress, Recorder, effective_tasks
+from apportion.training.recorder import Recorder, Show, effective_tasks
 from apportion.training.trainer import BudgetTrainer
 
 
@@ -39,7 +39,7 @@ class Run:
         return write_report(self.path)
 
 
-def run_recipe(recipe: Recipe, out: str | Path, show: Progress | None = None) -> Run:
+def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run:
     """Train one recipe; goes on from the newest checkpoint if the folder holds an unfinished run of it.
 
     Args:

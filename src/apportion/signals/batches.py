@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from apportion.tasks.encoded import IGNORED
-
 
 # Rounding lengths up keeps matmul shapes few and aligned; the padding it adds is counted as padding.
 LENGTH_MULTIPLE = 8
@@ -44,10 +44,12 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors on ``device``."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(
-            self, **{k: v.to(device, non_blocking=True) for k, v in tensors.items() if isinstance(v, Tensor)}
-        )
+        moved: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                moved[field.name] = value.to(device, non_blocking=True)
+        return replace(self, **moved)
 
 
 def collate(examples: Sequence[tuple[np.ndarray, np.ndarray]], tasks: Sequence[int], pad_id: int) -> Batch:

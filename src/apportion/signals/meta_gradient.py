@@ -37,9 +37,7 @@ def validation_losses(model: nn.Module, batch: Batch, parameters: Parameters | N
     return mean_by_task(sums, counts, batch.tasks, n_tasks)
 
 
-def unrolled(  # noqa: PLR0913 - the literal formula has this many letters
-    model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, tau: float
-) -> Tensor:
+def unrolled(model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, tau: float) -> Tensor:
     """Return -dJ/dp, (T,), by autograd through the differentiable step: the literal reference.
 
     Args:
@@ -67,9 +65,7 @@ def unrolled(  # noqa: PLR0913 - the literal formula has this many letters
     return -slope.detach()
 
 
-def forward(  # noqa: PLR0913 - as above
-    model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, tau: float
-) -> Tensor:
+def forward(model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, tau: float) -> Tensor:
     """Return -dJ/dp, (T,), by one forward-mode pass of the task losses along u; exact, and no graph is kept.
 
     Arguments as for `unrolled`. Cost: a forward and backward over ``train`` (for g) and over ``validation`` (for u), and one
@@ -89,7 +85,7 @@ def forward(  # noqa: PLR0913 - as above
         slopes = torch.autograd.grad(objective, list(moved.values()), materialize_grads=True)
         u = {n: s * inner.derivative(n, g[n]) for (n, s) in zip(moved, slopes, strict=True)}
         here = {name: parameter.detach() for name, parameter in theta.items()}
-        _, change = jvp(lambda at: train_losses(model, train, at, len(p)), (here,), (u,))
+        change = jvp(lambda at: train_losses(model, train, at, len(p)), (here,), (u,))[1]
     return inner.lr * change.detach()
 
 

@@ -7,11 +7,24 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from apportion._config import Config
 from apportion._errors import ApportionError, nearest
 from apportion.tasks.example import Example, RawTask, Task
+from apportion.tasks.findings import counted, sentences
 from apportion.tasks.splits import normalised, split_sides
 
 SPLITS = ("train", "validation", "test")
+_SAID = {
+    "blank": ("example", "with a blank completion: dropped"),
+    "repeats": ("example", "repeating prompt and completion of another in the same task: dropped"),
+    "across": ("input and completion pair", "in more than one task: kept in each, on one side of the split"),
+    "ids": ("example", "with an id already in use: given a numbered one"),
+    "surrogates": ("example", "with halves of Unicode surrogate pairs: replaced by the replacement character"),
+    "replacement": ("example", "with the Unicode replacement character: kept"),
+    "edges": ("example", "with white space at an end of the completion: kept as is"),
+    "references": ("example", "with several references: the first is the completion, all are kept as references"),
+    "moved": ("distinct prompt", "moved between splits, so that every small task has enough to validate on"),
+}
 
 
 class TaskCollection:
@@ -22,6 +35,9 @@ class TaskCollection:
         findings: Plain sentences with counts: dirt in the data and what was done about it.
         fingerprint: A digest of data and settings; computed from the examples where it is not given.
 
+    Attributes:
+        spec: The ``tasks`` block that reads them again, where `load_tasks` read them; a run needs one to be rerun.
+
     Raises:
         ApportionError: No task, or two of one name.
     """
@@ -29,6 +45,7 @@ class TaskCollection:
     def __init__(self, tasks: Sequence[Task], findings: Sequence[str] = (), fingerprint: str | None = None) -> None:
         self.tasks = tuple(tasks)
         self.findings = list(findings)
+        self.spec: Config | None = None
         self._index = {task.name: i for i, task in enumerate(self.tasks)}
         if not self.tasks:
             raise ApportionError("There are no tasks here: name a file, a folder or a source that holds some.")
@@ -55,7 +72,7 @@ class TaskCollection:
 
     def __repr__(self) -> str:
         total = sum(len(task.train) + len(task.validation) + len(task.test) for task in self.tasks)
-        return f"TaskCollection({len(self)} tasks, {total:,} examples)"
+        return f"TaskCollection({counted(len(self), 'task')}, {counted(total, 'example')})"
 
 
 def content_fingerprint(tasks: Sequence[Task]) -> str:
@@ -94,7 +111,7 @@ def assemble(raw: Sequence[RawTask], validation: float, test: float, fingerprint
         for example, key in zip(examples, keys, strict=True):
             parts[SPLITS[sides[key]]].append(example)
         tasks.append(Task(name, **parts))
-    return TaskCollection(tasks, _sentences(dirt), fingerprint)
+    return TaskCollection(tasks, sentences(dirt, _SAID), fingerprint)
 
 
 def _check_names(raw: Sequence[RawTask]) -> None:
@@ -170,24 +187,3 @@ def _count_across(kept: Sequence[tuple[str, list[Example], list[str]]], dirt: Co
             if first.setdefault(pair, number) != number:
                 shared.add(pair)
     dirt["across"] = len(shared)
-
-
-def _sentences(dirt: Counter[str]) -> list[str]:
-    said = {
-        "blank": "{} with a blank completion dropped.",
-        "repeats": "{} that repeat a prompt and completion of their own task dropped.",
-        "across": "{} distinct input and completion pairs stand in more than one task: kept in each, on one side.",
-        "ids": "{} with an id already in use got a numbered one.",
-        "surrogates": "{} held halves of Unicode surrogate pairs: replaced by the replacement character.",
-        "replacement": "{} hold the Unicode replacement character: kept.",
-        "edges": "{} have white space at an end of the completion: kept as they are.",
-        "references": "{} have several references: the first is the completion, all are kept as references.",
-        "moved": "{} distinct prompts moved between splits, so that every small task has enough to validate on.",
-    }
-    return [text.format(f"{dirt[key]:,}" + _noun(key, dirt[key])) for key, text in said.items() if dirt[key]]
-
-
-def _noun(key: str, count: int) -> str:
-    if key in ("across", "moved"):
-        return ""
-    return " example" if count == 1 else " examples"

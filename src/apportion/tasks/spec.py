@@ -86,7 +86,9 @@ class TasksSpec(Config):
                 if name not in known:
                     raise ApportionError(f"Unknown task '{name}' under 'tasks.names'{nearest(name, known)}.")
             raw = [task for task in raw if task.name in self.names]
-        return assemble(raw, self.validation, self.test, self._fingerprint(reader))
+        collection = assemble(raw, self.validation, self.test, self._fingerprint(reader))
+        collection.spec = self
+        return collection
 
 
 def load_tasks(

@@ -156,7 +156,7 @@ def build_model(
             LoraConfig(
                 task_type="CAUSAL_LM",
                 r=lora.r,
-                lora_alpha=lora.alpha,  # type: ignore[arg-type]
+                lora_alpha=lora.alpha,
                 lora_dropout=lora.dropout,
                 target_modules=lora.target_modules,
             ),

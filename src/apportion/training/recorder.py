@@ -21,11 +21,8 @@ from apportion.signals.objective import REPORT_TAU, smooth_worst
 RECORD_EVERY = 0.01
 
 
-class Progress(Protocol):
-    """Shown what happens, as it happens."""
-
-    def __call__(self, record: dict[str, Any], progress: float) -> None:
-        """Take the newest record and the share of the budget spent."""
+# Shown each record as it is made, with the share of the budget spent.
+Show = Callable[[dict[str, Any], float], None]
 
 
 class _Logger(Protocol):
@@ -64,7 +61,7 @@ class Recorder:
         affords: Callable[[float], bool],
         proportions: Callable[[], Tensor],
         append: Callable[[dict[str, Any]], None],
-        show: Progress | None = None,
+        show: Show | None = None,
     ) -> None:
         self._names, self._batches, self._every = list(names), list(batches), every
         self._ledger, self._affords = ledger, affords

@@ -46,5 +46,8 @@ def budget_schedule(
             f"'training.lr_scheduler_type' is '{args.lr_scheduler_type}', which does not follow progress alone; "
             "take linear, cosine, constant, constant_with_warmup, polynomial or inverse_sqrt."
         )
-    shapes = template.lr_lambdas
-    return LambdaLR(optimizer, [lambda _, shape=shape: shape(int(progress() * TICKS)) for shape in shapes])
+    return LambdaLR(optimizer, [_at_progress(shape, progress) for shape in template.lr_lambdas])
+
+
+def _at_progress(shape: Callable[[int], float], progress: Callable[[], float]) -> Callable[[int], float]:
+    return lambda _: shape(int(progress() * TICKS))

@@ -122,9 +122,7 @@ class Steering:
         self._update(losses=losses)
         self._next_losses += mixture.every
 
-    def _refresh(
-        self, mixture: GradientGuided, model: nn.Module, optimizer: torch.optim.Optimizer, lr: float
-    ) -> None:
+    def _refresh(self, mixture: GradientGuided, model: nn.Module, optimizer: torch.optim.Optimizer, lr: float) -> None:
         inner = of_optimizer(optimizer, {p: n for n, p in model.named_parameters()}, lr)
         if mixture.estimator == "in_run":
             self._take_direction(mixture, model, inner)

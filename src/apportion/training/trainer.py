@@ -49,7 +49,7 @@ class BudgetTrainer(Trainer):
         checkpoints: The folder of checkpoints, or None to write none.
     """
 
-    def __init__(  # noqa: PLR0913 - the joint of all parts
+    def __init__(
         self,
         model: PreTrainedModel | nn.Module,
         args: TrainingArguments,
@@ -80,7 +80,7 @@ class BudgetTrainer(Trainer):
     ) -> tuple[list[Batch | None], int]:
         """Draw and charge one optimizer step; an empty list ends training."""
         self.recorder.start(self.model)
-        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)  # accelerate wraps it
+        optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)  # accelerate wraps it
         self.steering.prepare(self.model, self.state.global_step, optimizer, self._get_learning_rate())
         drawn: StepBatches | None = self.stream.next_step(self.steering.p.numpy())
         if drawn is None:
@@ -119,7 +119,9 @@ class BudgetTrainer(Trainer):
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """Build the schedule over the share of the budget spent."""
         if self.lr_scheduler is None:
-            self.lr_scheduler = budget_schedule(self.args, optimizer or self.optimizer, lambda: self.ledger.progress)
+            self.lr_scheduler: Any = budget_schedule(
+                self.args, optimizer or self.optimizer, lambda: self.ledger.progress
+            )
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
