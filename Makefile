@@ -1,0 +1,35 @@
+# Each target sets itself up: it makes .venv if it is missing and installs what pyproject.toml asks for.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint bench
+
+help: ## List the targets.
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+install: $(STAMP) ## Make .venv and install the package with its tools.
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@# torch alone first: plain pip then settles on one build of it before anything else may ask for another.
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(TORCH)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
+	@touch $@
+
+run: $(STAMP) ## Compare three mixtures on the playground (minutes); goes on where it was stopped.
+	$(BIN)/apportion compare recipes/playground.yaml --methods uniform,proportional,adapt --seeds 0,1 --out runs/playground
+
+test: lint ## Lint, then all tests.
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## Check style, format and types.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(STAMP) ## Run every benchmark, one after the other; each prints its table.
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
