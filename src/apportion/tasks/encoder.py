@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from apportion.tasks.example import Example
+from apportion.tasks.findings import sentences
 from apportion.tasks.templates import Segments, template_for
 from apportion.tasks.tokenizers import plain_backend
 from apportion.tasks.truncation import shorten
@@ -99,11 +100,12 @@ class Encoder:
 
     def findings(self) -> list[str]:
         """Return what was cut, dropped or looked up, as plain sentences."""
+        length = f"{self.max_length} tokens"
         said = {
-            "cut_prompt": "{} prompts were over the length of {} tokens: the middle of each was cut out.",
-            "cut_rest": "{} completions were over the length of {} tokens: the end of each was cut off.",
-            "dropped": "{} examples had no supervised token left within {} tokens: dropped.",
-            "boundary": "{} turns merge with the text before them into one token: encoded apart.",
-            "template": "{} turns are not where the chat template's generation prompt ends: found by their words.",
+            "cut_prompt": ("prompt", f"in examples longer than {length}: the middle cut out"),
+            "cut_rest": ("completion", f"in examples longer than {length}: the end cut off"),
+            "dropped": ("example", f"without a supervised token within {length}: dropped"),
+            "boundary": ("turn", "merging with the text before it into one token: encoded apart"),
+            "template": ("turn", "not where the chat template's generation prompt ends: found by its words"),
         }
-        return [text.format(f"{self.dirt[key]:,}", self.max_length) for key, text in said.items() if self.dirt[key]]
+        return sentences(self.dirt, said)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from apportion._errors import ApportionError
+from apportion.tasks.findings import counted
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 # A loss over one or two examples steers nothing: small tasks get up to this many to validate on.
@@ -33,7 +34,7 @@ def split_sides(tasks: Sequence[tuple[str, list[str]]], validation: float, test:
     A key's side follows from its hash: below ``test`` it is tested on, below ``test + validation`` validated on, else
     trained on. Then each task of n keys is brought to at least one train key and max(1, min(8, n // 10)) validation keys
     (and as many test keys, where ``test`` > 0 and n > 2): its lowest-hashed key that no other task would miss changes
-    sides, in every task that has it, until that holds. Only the first key of a side must be found.
+    sides, in every task that has it, until that holds. Only the first train and validation keys must be found.
 
     Args:
         tasks: Name and normalised keys of each task, in order.
@@ -53,7 +54,7 @@ def split_sides(tasks: Sequence[tuple[str, list[str]]], validation: float, test:
         unique = list(dict.fromkeys(keys))
         if len(unique) < 2:
             raise ApportionError(
-                f"Task '{name}' has {len(keys)} example{'s' * (len(keys) > 1)} of one prompt, which cannot be both trained "
+                f"Task '{name}' has {counted(len(keys), 'example')} of one prompt, which cannot be both trained "
                 "and validated on: add examples with other prompts, join it to another task, or leave it out."
             )
         distinct.append(unique)
@@ -97,7 +98,7 @@ def _spare(
     The train side gives first; a test key is given even if it is the last one, where nothing else can be.
     """
     for side, least in ((TRAIN, 2), (TEST, 2), (VALIDATION, 2), (TEST, 1)):
-        if side == wanted or (wanted == TEST and side == VALIDATION):
+        if side == wanted:
             continue
         for key in keys:
             if sides[key] == side and all(counts[home][side] >= least for home in homes[key]):

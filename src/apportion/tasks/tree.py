@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from apportion.tasks.collection import SPLITS, TaskCollection
 from apportion.tasks.encoded import EncodedCollection
+from apportion.tasks.findings import counted
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -17,7 +18,7 @@ def tree(collection: TaskCollection | EncodedCollection) -> Tree:
     from rich.tree import Tree
 
     counts = collection.counts() if isinstance(collection, EncodedCollection) else _examples(collection)
-    root = Tree(f"[bold]{len(counts)} tasks[/bold], {_line(_total(counts))}")
+    root = Tree(f"[bold]{counted(len(counts), 'task')}[/bold], {_line(_total(counts))}")
     for name, splits in counts.items():
         branch = root.add(f"[bold]{escape(name)}[/bold]  {_line(_total({name: splits}))}")
         for split, kinds in splits.items():
@@ -44,5 +45,5 @@ def _total(counts: dict[str, dict[str, dict[str, int]]]) -> dict[str, int]:
 
 
 def _line(kinds: dict[str, int]) -> str:
-    words = {"examples": "examples", "supervised": "supervised tokens", "processed": "processed tokens"}
-    return ", ".join(f"{n:,} {words[kind]}" for kind, n in kinds.items())
+    nouns = {"examples": "example", "supervised": "supervised token", "processed": "processed token"}
+    return ", ".join(counted(n, nouns[kind]) for kind, n in kinds.items())

@@ -28,4 +28,4 @@ class Csv(RowFiles):
                     raise ApportionError(f"{where} has not as many cells as the header: quote cells that hold commas.")
                 yield where, row
         except csv.Error as error:
-            raise ApportionError(f"{file}:{reader.line_num} is not CSV: {error}.") from None
+            raise ApportionError(f"{file}:{reader.line_num + 1} is not CSV: {error}.") from None
