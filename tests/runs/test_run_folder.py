@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from apportion._errors import ApportionError
-from apportion.runs import RunFolder, atomic_write_text, read_comparison, read_run
+from apportion.runs import RunFolder, atomic_write_text, is_run, read_comparison, read_run
 
 RECIPE = {
     "model": {"name": "tiny"},
@@ -223,6 +223,16 @@ def test_reading_what_is_no_run(tmp_path):
     (tmp_path / "run" / "history.jsonl").write_text('{"schema": 2}\n')
     with pytest.raises(ApportionError, match="has schema 2, this version reads 1"):
         read_run(tmp_path / "run")
+
+
+def test_child_runs_inside_a_run_and_a_recipe_beside_the_arms_confuse_nobody(tmp_path):
+    RunFolder.create(tmp_path / "run", RECIPE).close()
+    RunFolder.create(tmp_path / "run" / "proxies" / "seed-1", RECIPE).close()
+    RunFolder.create(tmp_path / "comparison" / "uniform" / "seed-1", RECIPE).close()
+    (tmp_path / "comparison" / "recipe.yaml").write_text("arms: {}")
+    assert is_run(tmp_path / "run") and not is_run(tmp_path / "comparison")
+    assert read_run(tmp_path / "run").recipe == RECIPE
+    assert list(read_comparison(tmp_path / "comparison")) == ["uniform"]
 
 
 def test_a_comparison_is_read_by_arm_and_seed_in_order(tmp_path):

@@ -156,7 +156,8 @@ def _goal(frame: Frame, goal: Goal) -> Markup:
         parts.append(tag("circle", cx=start, cy=y, r=4.0, cls=f"ring {goal.colour}"))
         if abs(end - start) > 12:
             parts.append(tag("line", x1=end, x2=start, y1=y, y2=y, cls=f"saving {goal.colour}"))
-        parts.append(tag("text", goal.saving, x=start + 6, y=bottom - 7, cls=f"gain {goal.colour}"))
+        anchor, x = ("end", start - 6) if start > 0.66 * frame.width else ("start", start + 6)
+        parts.append(tag("text", goal.saving, x=x, y=bottom - 7, text_anchor=anchor, cls=f"gain {goal.colour}"))
     return Markup("").join(parts)
 
 
@@ -194,7 +195,13 @@ def stacked_chart(
             frame.points(list(zip(xs, upper, strict=True))), frame.points(list(zip(xs, lower, strict=True)))
         )
         parts.append(
-            tag("path", tag("title", f"{name}: {100 * shares[-1]:.1f} % at the end"), d=path, fill=colour, cls="stack")
+            tag(
+                "path",
+                tag("title", f"{name}: {100 * shares[-1]:.1f} % at the end"),
+                d=path,
+                fill=colour,
+                cls="stack" if len(bands) <= 30 else "stack fine",
+            )
         )
         if shares[-1] >= 0.065 and min(shares[-len(shares) // 4 :]) >= 0.05:
             y = frame.py((upper[-1] + lower[-1]) / 2)

@@ -30,7 +30,7 @@ T = TypeVar("T")
 METRICS = {"macro": "Macro loss", "objective": "Objective J", "worst": "Worst task"}
 _HIDDEN = 0.12  # the first part of the budget may leave the frame: the steep start would flatten everything else
 _SAMPLES = 60
-_BANDS = 28
+_BANDS = 72  # more tasks than this are drawn together with their neighbours in size
 
 
 def series_over_seeds(arm: Arm, read: Callable[[RunRecord], list[Point]]) -> Series:
@@ -39,7 +39,7 @@ def series_over_seeds(arm: Arm, read: Callable[[RunRecord], list[Point]]) -> Ser
     if not curves:
         return Series(arm.name, arm.colour, arm.mark, [])
     if len(curves) == 1:
-        return Series(arm.name, arm.colour, arm.mark, curves[0])
+        return Series(arm.name, arm.colour, arm.mark, list(thin(curves[0], 4 * _SAMPLES)))
     start, end = max(points[0][0] for points in curves), min(points[-1][0] for points in curves)
     xs = thin(sorted({x for points in curves for x, _ in points if start <= x <= end}), 4 * _SAMPLES)
     rows = [(x, [y for y in (at(points, x) for points in curves) if y is not None]) for x in xs]
@@ -109,20 +109,20 @@ def mixture_charts(view: View) -> list[Markup]:
 
 
 def mixture_chart(view: View, arm: Arm, width: float) -> Markup | None:
-    """Draw the mixture of the arm's shown run over its supervised tokens, tasks stacked by size."""
-    records = thin([record for record in arm.shown.history if record.get("mixture")], _SAMPLES)
+    """Draw the mixture of the arm's shown run over its supervised tokens, the largest task at the bottom."""
+    tasks = list(view.sizes)
+    samples = _SAMPLES if len(tasks) <= 30 else _SAMPLES // 2
+    records = thin([record for record in arm.shown.history if record.get("mixture")], samples)
     if len(records) < 2:
         return None
     xs = [tokens_spent(record) for record in records]
-    tasks = list(view.sizes)
-    shares = {task: [record["mixture"].get(task, 0.0) for record in records] for task in tasks}
-    drawn = sorted(tasks, key=lambda task: -max(shares[task]))[:_BANDS]
-    bands = [
-        (task, ramp(rank / max(1, len(tasks) - 1)), shares[task]) for rank, task in enumerate(tasks) if task in drawn
-    ]
-    if len(drawn) < len(tasks):
-        rest = [sum(column) for column in zip(*(shares[task] for task in tasks if task not in drawn), strict=True)]
-        bands.append((f"{len(tasks) - len(drawn)} other tasks", "#9aa0a6", rest))
+    together = -(-len(tasks) // _BANDS)
+    bands = []
+    for start in range(0, len(tasks), together):
+        group = tasks[start : start + together]
+        shares = [sum(record["mixture"].get(task, 0.0) for task in group) for record in records]
+        name = group[0] if len(group) == 1 else f"{len(group)} tasks from {group[0]} to {group[-1]}"
+        bands.append((name, ramp(start / max(1, len(tasks) - 1)), shares))
     frame = Frame((xs[0], xs[-1] or 1.0), (0.0, 1.0), width=width, height=HEIGHT if width == WIDE else 270.0)
     names = (
         f"Mixture of {arm.name} over training, seed {arm.shown.seed}",

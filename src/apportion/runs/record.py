@@ -97,8 +97,10 @@ def kind(recipe: dict[str, Any], family: str, default: str) -> str:
 
 
 def is_run(path: str | Path) -> bool:
-    """Return whether ``path`` is a run folder."""
-    return (Path(path) / "recipe.yaml").is_file() and not any(_seed_folders(Path(path)))
+    """Return whether ``path`` is a run folder; one may hold child runs, a comparison may keep its recipe beside the arms."""
+    path = Path(path)
+    started = (path / "history.jsonl").exists() or (path / "checkpoints").is_dir()
+    return (path / "recipe.yaml").is_file() and (started or not _seed_folders(path))
 
 
 def read_run(path: str | Path) -> RunRecord:
