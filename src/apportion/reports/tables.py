@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -40,7 +41,7 @@ def methods(view: View) -> list[tuple[Arm, list[Cell]]]:
     for arm in view.arms:
         cells = []
         for metric in ("macro", "worst", "objective"):
-            best = _is_best(arm, view, lambda other, metric=metric: other.numbers["final"][metric])  # type: ignore[misc]
+            best = _is_best(arm, view, partial(_ended, metric=metric))
             cells.append(_cell(_final(arm, metric), words.loss, best))
         if view.baseline is not None:
             cells += [_to_best(arm, view, account) for account in ("tokens_to_best_of", "flops_to_best_of")]
@@ -51,11 +52,15 @@ def methods(view: View) -> list[tuple[Arm, list[Cell]]]:
     return rows
 
 
+def _ended(arm: Arm, metric: str) -> Mapping[str, float] | None:
+    numbers: Mapping[str, float] | None = arm.numbers["final"][metric]
+    return numbers
+
+
 def _final(arm: Arm, metric: str) -> Mapping[str, float] | None:
     """Return the numbers over finished runs, or the last validation of an arm that has none."""
     if arm.finished:
-        found: Mapping[str, float] | None = arm.numbers["final"][metric]
-        return found
+        return _ended(arm, metric)
     last = arm.shown.final.get(metric)
     return None if last is None else {"mean": last, "min": last, "max": last}
 
