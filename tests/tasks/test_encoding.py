@@ -4,6 +4,7 @@ import pytest
 from apportion._errors import ApportionError
 from apportion.tasks import EncodedSplit, Example, Task, TaskCollection, encode, train_tokenizer
 from apportion.tasks.encoded import IGNORED
+from apportion.tasks.tokenizers import breaks_before_newlines
 
 LLAMA2 = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
@@ -92,6 +93,29 @@ class TestPlain:
             assert (tokens == tokenizer.bos_token_id).sum() == 1
             assert labels[0] == IGNORED
         assert labels[1] != IGNORED
+
+    def test_prompts_with_blank_lines_are_encoded_as_whole_texts(self, mini):
+        tokenizer = train_tokenizer(mini, "bpe", 3000)
+        prompts = ["Do it.\n\nNow: a\n\nb", "Do it.\n\n\n x", "\n\nx", "x \n\ny", "a\n\n", "it's\n\n's", *"ab"]
+        prompts += [e.prompt for task in mini for e in task.train[:20]]
+        split = encode(
+            collection(*(Example(p, "out", str(i)) for i, p in enumerate(prompts))), tokenizer, 20_000
+        ).tasks[0]
+        for i, prompt in enumerate(prompts):
+            tokens, labels = split.train.example(i)
+            assert tokens[labels == IGNORED].tolist() == tokenizer(prompt + "\n")["input_ids"]
+
+    def test_a_tokenizer_that_joins_newlines_is_not_cut_before_them(self, mini):
+        from tokenizers import Regex, pre_tokenizers
+
+        tokenizer = train_tokenizer(mini, "bpe", 3000)
+        backend = tokenizer.backend_tokenizer
+        assert breaks_before_newlines(backend)
+        joins = pre_tokenizers.Split(Regex(r"[^\s\p{L}\p{N}]+[\r\n]*"), "isolated")
+        backend.pre_tokenizer = pre_tokenizers.Sequence([joins, pre_tokenizers.ByteLevel(False, use_regex=False)])
+        assert not breaks_before_newlines(backend)
+        tokens, labels = one(collection(Example("Do it.\n\nx", "out", "1")), tokenizer)
+        assert tokens[labels == IGNORED].tolist() == tokenizer("Do it.\n\nx\n")["input_ids"]
 
 
 class TestChat:

@@ -1,9 +1,12 @@
-"""Examples to token ids with completion-only labels, in batches, by the tokenizer's own threads."""
+"""Examples to token ids with completion-only labels, in batches, on all cores."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +14,11 @@ import numpy as np
 from apportion.tasks.example import Example
 from apportion.tasks.findings import sentences
 from apportion.tasks.templates import Segments, template_for
-from apportion.tasks.tokenizers import plain_backend
+from apportion.tasks.tokenizers import breaks_before_newlines, plain_backend
 from apportion.tasks.truncation import shorten
 
 _CHUNK = 2000
+_PART = 250
 
 
 class Encoder:
@@ -30,7 +34,7 @@ class Encoder:
         self.dirt: Counter[str] = Counter()
         self._template = template_for(tokenizer)
         self._backend = plain_backend(tokenizer)
-        self._unk = tokenizer.unk_token_id
+        self._cuttable = breaks_before_newlines(self._backend)
         special = tokenizer("")["input_ids"]
         opens = not self._template.joint and special and special[0] == tokenizer.bos_token_id
         self._start = np.array(special[:1] if opens else [], np.int32)
@@ -71,10 +75,21 @@ class Encoder:
         return fitted
 
     def _apart(self, segments: list[Segments]) -> Iterator[list[np.ndarray]]:
-        encoded = iter(self._batch([text for parts in segments for text, _ in parts]))
         end = np.array([] if self._template.end is None else [self._template.end], np.int32)
-        for parts in segments:
-            yield [np.concatenate([next(encoded), end]) if label else next(encoded) for _, label in parts]
+        cut = [[self._cut(text) for text, _ in parts] for parts in segments]
+        # Prompts of one task share their instruction: each distinct piece is encoded once.
+        distinct = list(dict.fromkeys(piece for parts in cut for pieces in parts for piece in pieces))
+        known = dict(zip(distinct, self._batch(distinct), strict=True))
+        for texts, parts in zip(cut, segments, strict=True):
+            yield [
+                np.concatenate([*(known[piece] for piece in pieces), *([end] if label else [])])
+                for pieces, (_, label) in zip(texts, parts, strict=True)
+            ]
+
+    def _cut(self, text: str) -> tuple[str, ...]:
+        """Cut a text before its first blank line, if that cannot change its ids."""
+        at = text.find("\n\n") if self._cuttable else -1
+        return (text[:at], text[at:]) if at > 0 and not text[at - 1].isspace() else (text,)
 
     def _joint(self, segments: list[Segments]) -> Iterator[list[np.ndarray]]:
         """Encode each text so far; a segment is what it adds, if the ids before it stay as they were."""
@@ -95,8 +110,12 @@ class Encoder:
             yield pieces
 
     def _batch(self, texts: list[str]) -> list[np.ndarray]:
-        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+        # Tokenizers leaves its own threads off unless an environment variable says otherwise; it frees the interpreter
+        # while it encodes, so plain threads use all cores. Each part is small, so that the cores finish together.
+        parts = [texts[at : at + _PART] for at in range(0, len(texts), _PART)]
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            done = pool.map(partial(self._backend.encode_batch_fast, add_special_tokens=False), parts)
+            return [np.array(encoding.ids, np.int32) for part in done for encoding in part]
 
     def findings(self) -> list[str]:
         """Return what was cut, dropped or looked up, as plain sentences."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -129,6 +130,19 @@ def plain_backend(tokenizer: Any) -> Tokenizer:  # noqa: ANN401
     copy.no_padding()
     copy.no_truncation()
     return copy
+
+
+def breaks_before_newlines(backend: Tokenizer) -> bool:
+    """Say whether no token can span a character that is not white space and a newline after it, by construction.
+
+    So it is with the GPT-2 pattern of a plain byte-level pre-tokenizer: none of its alternatives matches across such a
+    place, and none looks back. Patterns of other tokenizers join punctuation with the newlines after it.
+    """
+    state = json.loads(backend.to_str())
+    split = state["pre_tokenizer"] or {}
+    plain = split.get("type") == "ByteLevel" and split.get("use_regex") and not split.get("add_prefix_space")
+    added = any("\n" in token["content"] or token["lstrip"] or token["rstrip"] for token in state["added_tokens"])
+    return bool(plain and state["normalizer"] is None and not added)
 
 
 def ensure_pad(tokenizer: Any) -> int:  # noqa: ANN401
