@@ -1,0 +1,174 @@
+"""The house holds: imports go downwards, the front door is light, and every method is where it should be."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from apportion.mixtures import MIXTURES
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "apportion"
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+# The ground: what every floor may use. Then the floors, each folder of which may import from lower ones only.
+GROUND = ("_errors", "_config", "_registry")
+FLOORS = (
+    ("budget", "runs"),
+    ("tasks",),
+    ("signals",),
+    ("selections", "mixtures", "weights"),
+    ("training", "evaluation"),
+    ("plans", "reports"),
+    ("cli",),
+)
+FLOOR = {folder: number for number, folders in enumerate(FLOORS) for folder in folders}
+
+# `Run.report()` and `Comparison.report()` call the reports beside them: inside the method, never at import.
+CONVENIENCES = {("plans/run.py", "reports"), ("plans/compare.py", "reports")}
+
+
+def folder_of(file):
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(file):
+    """Yield (folder of apportion, line, whether inside a function) for every import, TYPE_CHECKING blocks included."""
+    tree = ast.parse(file.read_text("utf-8"))
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno} imports relatively"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == "apportion" and rest:
+                yield rest.split(".")[0], node.lineno, id(node) in inside
+
+
+def allowed(mine, theirs):
+    if theirs == mine or theirs == "__version__":
+        return True
+    if mine in GROUND:
+        return theirs in GROUND[: GROUND.index(mine)]
+    return theirs in GROUND or FLOOR[theirs] < FLOOR[mine]
+
+
+def test_every_folder_stands_on_a_floor():
+    stray = {folder_of(file) for file in MODULES} - set(FLOOR) - set(GROUND) - {"__init__"}
+    assert not stray
+
+
+def test_imports_go_downwards_and_never_sideways():
+    # The package's own __init__ is the front door: it names things of every floor and imports none of them itself.
+    wrong, used = [], set()
+    for file in MODULES:
+        mine, place = folder_of(file), file.relative_to(SOURCE).as_posix()
+        for theirs, line, inside in imports(file):
+            if mine == "__init__" or allowed(mine, theirs):
+                continue
+            if (place, theirs) in CONVENIENCES and inside:
+                used.add((place, theirs))
+            else:
+                wrong.append(f"{place}:{line} ({mine}) imports {theirs}")
+    assert not wrong
+    assert used == CONVENIENCES, "an exception that nothing needs any more"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("from apportion.plans.run import run_recipe", [("plans", 1, False)]),
+        ("from apportion import budget, tasks", [("budget", 1, False), ("tasks", 1, False)]),
+        ("import apportion.cli.main as m", [("cli", 1, False)]),
+        ("if TYPE_CHECKING:\n    from apportion.tasks import Task", [("tasks", 2, False)]),
+        ("def f():\n    import apportion.reports.report", [("reports", 2, True)]),
+        ("import torch\nimport apportion\nfrom pathlib import Path", []),
+    ],
+)
+def test_the_import_reader_sees_every_form(tmp_path, source, expected):
+    file = tmp_path / "module.py"
+    file.write_text(source)
+    assert list(imports(file)) == expected
+
+
+def test_the_rule_refuses_upwards_and_sideways():
+    assert allowed("training", "signals") and allowed("cli", "budget") and allowed("budget", "_errors")
+    assert not allowed("signals", "training")
+    assert not allowed("mixtures", "selections")
+    assert not allowed("_errors", "_config")
+    assert not allowed("_registry", "budget")
+
+
+def loaded_after(code):
+    """Run ``code`` in a fresh interpreter and return which heavy packages it loaded."""
+    heavy = ("torch", "transformers", "datasets", "peft", "pyarrow", "numpy", "matplotlib")
+    tail = f"\nimport sys\nprint('LOADED', *(name for name in {heavy} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True, check=True)
+    return done.stdout.rpartition("LOADED")[2].split()
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert loaded_after("import apportion") == []
+
+
+def test_help_loads_nothing_heavy():
+    code = """
+import sys
+from apportion.cli.main import main
+for arguments in (["--help"], ["--version"], ["train", "--help"], ["compare", "--help"], ["plan", "--help"]):
+    sys.argv = ["apportion", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, (arguments, end.code)
+    else:
+        raise AssertionError("the help did not end the command")
+"""
+    assert loaded_after(code) == []
+
+
+def test_the_probe_would_notice():
+    assert "numpy" in loaded_after("import numpy")
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: file.relative_to(SOURCE).as_posix())
+def test_every_module_imports_and_says_what_it_is(file):
+    parts = file.relative_to(SOURCE).with_suffix("").parts
+    name = ".".join(("apportion", *parts)).removesuffix(".__init__")
+    assert importlib.import_module(name).__doc__
+
+
+def test_no_file_outgrows_a_reader():
+    long = {file.relative_to(SOURCE).as_posix(): len(file.read_text("utf-8").splitlines()) for file in MODULES}
+    assert {name: lines for name, lines in long.items() if lines > 400} == {}
+
+
+@pytest.mark.parametrize("name", list(MIXTURES))
+def test_every_mixture_has_its_four_places(name):
+    cls = MIXTURES.get(name)
+    assert (SOURCE / "mixtures" / f"{name}.py").is_file()
+    assert cls.__module__ == f"apportion.mixtures.{name}"
+    rows = [line for line in (ROOT / "docs" / "papers.md").read_text("utf-8").splitlines() if line.startswith("|")]
+    assert any(f"`mixtures.{cls.__name__}`" in row and f"`{name}`" in row for row in rows), "no line in docs/papers.md"
+    tests = (ROOT / "tests" / "mixtures").glob("test_*.py")
+    mention = re.compile(rf"[\"']{name}[\"']|\bmixtures\.({name}|{cls.__name__})\b")
+    assert any(mention.search(file.read_text("utf-8")) for file in tests), "no test under tests/mixtures names it"
+
+
+def test_papers_names_no_mixture_that_is_not_there():
+    text = (ROOT / "docs" / "papers.md").read_text("utf-8")
+    known = {MIXTURES.get(name).__name__ for name in MIXTURES}
+    assert set(re.findall(r"`mixtures\.(\w+)`", text)) == known
