@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -36,6 +37,8 @@ def _options(
 
 def main() -> None:
     """Run the command line: 0 done, 2 bad input (one sentence on stderr), 130 stopped by the user."""
+    # Threads that wait must sleep, not spin: on a shared machine spinning makes small models tens of times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(standalone_mode=True)
     except ApportionError as error:
