@@ -1,0 +1,73 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apportion._errors import ApportionError
+from apportion.mixtures import MIXTURES
+from apportion.mixtures._mixture import Feedback, TaskSizes
+from apportion.mixtures.adapt import logit_gradient
+
+ONES = torch.ones(4, dtype=torch.float64)
+TASKS = TaskSizes(("a", "b", "c", "d"), ONES, ONES)
+rows = st.lists(st.floats(-3, 3, allow_nan=False), min_size=4, max_size=4)
+
+
+def vector(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def run(alignments, **settings_):
+    mixture = MIXTURES.build({"type": "adapt", **settings_})
+    state = mixture.init(TASKS)
+    for alignment in alignments:
+        state = mixture.update(state, Feedback(0.5, alignment=alignment))
+    return mixture.proportions(state)
+
+
+def n_eff(p):
+    return float(torch.exp(-(p * p.log()).sum()))
+
+
+@given(logits=rows, slope=rows, entropy=st.sampled_from([0.0, 1e-3, 0.5]))
+@settings(max_examples=50, deadline=None)
+def test_logit_gradient_is_autograds(logits, slope, entropy):
+    # J is linear in p to first order: dJ/dp_i = -slope_i, and s_i = p_i * slope_i is what task i's draws account for.
+    w, slope = vector(logits).requires_grad_(), vector(slope)
+    p = torch.softmax(w, 0)
+    literal = -(slope * p).sum() - entropy * -(p * p.log()).sum()
+    literal.backward()
+    p = p.detach()
+    assert torch.allclose(logit_gradient(p * slope, p, entropy), w.grad, atol=1e-12)
+    assert abs(float(logit_gradient(p * slope, p, entropy).sum())) < 1e-12
+
+
+def test_it_follows_the_task_that_helps_and_keeps_the_floor():
+    p = run([vector([1.0, 0.0, 0.0, -1.0])] * 400, entropy=0.0, floor=0.2)
+    assert p.argmax() == 0
+    assert float(p.min()) == pytest.approx(0.2 / 4, rel=0.02)
+    assert float(run([vector([1.0, 0.0, 0.0, -1.0])] * 400, entropy=0.0, floor=0.0).min()) < 0.01
+
+
+def test_equal_alignment_leaves_the_mixture_uniform():
+    assert torch.allclose(run([vector([0.3, 0.3, 0.3, 0.3])] * 20), ONES / 4)
+
+
+def test_entropy_keeps_the_mixture_spread():
+    pull = [vector([0.02, 0.01, 0.0, -0.01])] * 300
+    spread, narrow = run(pull, entropy=0.5, floor=0.0), run(pull, entropy=0.0, floor=0.0)
+    assert n_eff(spread) > 2 * n_eff(narrow)
+
+
+def test_step_does_not_depend_on_the_alignments_scale():
+    # Adam divides it out, so the training learning rate inside it needs no tuning of its own.
+    small, large = (run([scale * vector([1.0, 0.5, 0.0, -1.0])] * 30, entropy=0.0) for scale in (1e-2, 1.0))
+    assert torch.allclose(small, large, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"floor": 1.0}, {"tau": 0}, {"entropy": -1}, {"refresh": 0}, {"estimator": "inrun"}]
+)
+def test_settings_out_of_range_are_refused(setting):
+    with pytest.raises(ApportionError, match=f"mixture.{next(iter(setting))}"):
+        MIXTURES.build({"type": "adapt", **setting})
