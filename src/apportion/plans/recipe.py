@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import yaml
 from pydantic import Field, field_validator
 from transformers import TrainingArguments
@@ -15,6 +16,7 @@ from apportion._config import Config, validate
 from apportion._errors import ApportionError, nearest
 from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Mixture
+from apportion.plans.yaml12 import load_yaml
 from apportion.tasks import TasksSpec
 from apportion.training.models import LoraSpec, ModelSpec
 
@@ -111,6 +113,8 @@ class Recipe(Config):
             if key not in known:
                 raise ApportionError(f"Unknown key 'training.{key}'{nearest(key, known)}.")
         settings: dict[str, Any] = {
+            # bf16 on a CPU has to be asked for by name; on an accelerator this changes nothing.
+            "use_cpu": not torch.accelerator.is_available(),
             "report_to": "none",
             "logging_nan_inf_filter": False,
             "remove_unused_columns": False,
@@ -138,7 +142,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
+        values = load_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise ApportionError(f"The recipe '{path}' cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
@@ -164,7 +168,7 @@ def overridden(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
         if not separator or not path.strip():
             raise ApportionError(f"'--set {assignment}' needs the form key=value, such as mixture.tau=0.3.")
         try:
-            value = yaml.safe_load(text)
+            value = load_yaml(text)
         except yaml.YAMLError:
             raise ApportionError(f"'--set {assignment}': the value is not valid YAML.") from None
         result = _put(result, path.strip().split("."), value, assignment)

@@ -1,0 +1,205 @@
+"""What a run promises: never a token over budget, every pass charged, the same whatever the batch is cut into."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load
+
+from apportion._errors import ApportionError
+from apportion.budget.flops import ModelFlops
+from apportion.mixtures import MIXTURES
+from apportion.plans.build import load_data, make_model, make_sampler
+from apportion.plans.recipe import overridden, parse_recipe
+from apportion.signals.batches import collate
+from apportion.signals.losses import example_losses
+from tests.training.runs import TINY, history, ledger, run, weights
+
+LEARNT = ["loss", "progress", "adapt"]
+
+
+def longest(unit: str) -> int:
+    """The longest train example of the tiny recipe, in ``unit`` tokens."""
+    data = load_data(parse_recipe(TINY))
+    return max(int(getattr(task.train, unit).max()) for task in data.tasks)
+
+
+@pytest.mark.parametrize("unit", ["supervised", "processed"])
+@pytest.mark.parametrize("limit", [1, 37, 700])
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_tokens_never_overshoot_and_end_within_one_example(tmp_path, unit, limit, accumulation):
+    # A budget smaller than the first example drawn trains on nothing, and says so in its ledger.
+    done = run(tmp_path / "run", f"budget={limit} {unit}", f"training.gradient_accumulation_steps={accumulation}")
+    spent = ledger(done)["accounts"]["train"][unit]
+    assert limit - longest(unit) < spent <= limit
+
+
+@pytest.mark.parametrize("mixture", ["uniform", *LEARNT])
+def test_a_flops_budget_covers_every_account_and_the_closing_validation(tmp_path, mixture):
+    done = run(tmp_path / "run", "budget=6e9 FLOPs", f"mixture={mixture}")
+    accounts = ledger(done)["accounts"]
+    total = sum(account["flops"] for account in accounts.values())
+    assert 0.9 * 6e9 < total <= 6e9
+    assert (accounts["meta"]["flops"] > 0) == (mixture != "uniform")
+    assert history(done)[-1]["validation"]
+
+
+def test_the_ledger_prices_what_the_sampler_drew(tmp_path):
+    done = run(tmp_path / "run", "training.gradient_accumulation_steps=2")
+    recipe = parse_recipe(overridden(TINY, ["training.gradient_accumulation_steps=2"]))
+    data = load_data(recipe)
+    flops = ModelFlops.of(make_model(recipe, data, meta=True))
+    sampler = make_sampler(recipe, data, recipe.method())
+    limit, drawn = 1500, []
+    while True:
+        step = sampler.draw(np.full(len(data.tasks), 1 / len(data.tasks)), 16)
+        for task, index in step:
+            limit -= int(data.tasks.tasks[task].train.supervised[index])
+            if limit < 0:
+                break
+            drawn.append((task, index))
+        if limit < 0:
+            break
+    train = ledger(done)["accounts"]["train"]
+    lengths = [int(data.tasks.tasks[task].train.processed[index]) for task, index in drawn]
+    assert train["processed"] == sum(lengths)
+    assert train["flops"] == pytest.approx(flops.train(sum(lengths), sum(n * n for n in lengths)), rel=1e-12)
+    mixture = json.loads((done.path / "mixture.json").read_text())
+    assert sum(task["examples"] for task in mixture["tasks"].values()) == len(drawn)
+    assert sum(task["supervised"] for task in mixture["tasks"].values()) == train["supervised"]
+
+
+@pytest.mark.parametrize("mixture", ["uniform", "adapt"])
+def test_accumulation_changes_nothing_but_rounding(tmp_path, mixture):
+    common = ("mixture=" + mixture, "training.max_grad_norm=0", "training.adam_epsilon=1e-3")
+    whole = run(tmp_path / "whole", *common, "training.per_device_train_batch_size=12")
+    parts = run(
+        tmp_path / "parts",
+        *common,
+        "training.per_device_train_batch_size=3",
+        "training.gradient_accumulation_steps=4",
+    )
+    ours, theirs = load(weights(parts)), load(weights(whole))
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-4)
+    assert whole.summary["final"]["macro"] == pytest.approx(parts.summary["final"]["macro"], abs=1e-4)
+    assert ledger(whole)["accounts"]["train"]["processed"] == ledger(parts)["accounts"]["train"]["processed"]
+
+
+def test_one_task_is_plain_fine_tuning_bit_for_bit(tmp_path):
+    """AdamW in a bare loop over the same draws ends at the same bytes; and no mixture of one task changes that."""
+    one = ("tasks.names=[sort]", "training.lr_scheduler_type=constant", "training.max_grad_norm=0")
+    done = {mixture: run(tmp_path / mixture, *one, f"mixture={mixture}") for mixture in ("uniform", *LEARNT)}
+    assert len({weights(result) for result in done.values()}) == 1
+
+    recipe = parse_recipe(overridden(TINY, one))
+    data = load_data(recipe)
+    model = make_model(recipe, data)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0, fused=True)
+    sampler = make_sampler(recipe, data, recipe.method())
+    left, split = 1500, data.tasks.tasks[0].train
+    while left > 0:
+        draws = sampler.draw(np.ones(1), 8)
+        cumulative = np.cumsum([split.supervised[index] for _, index in draws])
+        draws = draws[: int((cumulative <= left).sum())]
+        if not draws:
+            break
+        left -= int(cumulative[len(draws) - 1])
+        draws.sort(key=lambda draw: int(split.processed[draw[1]]))
+        batch = collate([split.example(index) for _, index in draws], [0] * len(draws), data.pad_id)
+        (example_losses(model, batch).sum() / len(draws)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if len(draws) < 8:
+            break
+    trained = load(weights(done["uniform"]))
+    for name, tensor in model.state_dict().items():
+        if name in trained:
+            assert torch.equal(tensor, trained[name]), name
+
+
+@pytest.mark.parametrize("estimator", ["in_run", "forward", "unrolled"])
+@pytest.mark.parametrize("lora", [False, True])
+def test_adapt_moves_the_mixture_and_charges_its_steering(tmp_path, estimator, lora):
+    extra = ("lora={r: 4, alpha: 8}",) if lora else ()
+    done = run(tmp_path / "run", f"mixture={{type: adapt, estimator: {estimator}, refresh: 5}}", *extra)
+    accounts = ledger(done)["accounts"]
+    assert accounts["meta"]["flops"] > 0
+    assert accounts["meta"]["supervised"] > 0
+    assert done.summary["n_eff"] < 19.9
+    assert 0 < accounts["train"]["flops"]
+
+
+@pytest.mark.parametrize("mixture", sorted(MIXTURES))
+def test_every_mixture_trains_and_its_history_adds_up(tmp_path, mixture):
+    shares = {name: 1 / 20 for name in load_data(parse_recipe(TINY)).tasks.names}
+    block = {"type": mixture} | ({"shares": shares} if mixture == "fixed" else {})
+    done = run(tmp_path / "run", f"mixture={json.dumps(block)}")
+    records = history(done)
+    spent = [record["spent"]["train"]["supervised"] for record in records[1:]]
+    assert spent == sorted(spent)
+    assert records[0]["spent"].get("train") is None
+    for record in records:
+        assert sum(record["mixture"].values()) == pytest.approx(1)
+        assert 1 <= record["n_eff"] <= 20 + 1e-9
+    validated = [record for record in records if "validation" in record]
+    assert validated[0]["step"] == 0
+    assert validated[-1] is records[-1]
+    for record in validated:
+        losses = np.array(list(record["validation"].values()))
+        assert record["macro"] == pytest.approx(losses.mean())
+        assert record["worst"] == pytest.approx(losses.max())
+        assert losses.mean() <= record["objective"] <= losses.max()
+    assert records[-1]["spent"] == {k: v for k, v in ledger(done)["accounts"].items() if v["flops"]}
+
+
+def test_the_reported_losses_are_measured_on_what_no_method_sees():
+    data = load_data(parse_recipe(TINY))
+    for report, steer in zip(data.report, data.steer, strict=True):
+        assert not {(id(split), i) for _, split, i in report} & {(id(split), i) for _, split, i in steer}
+        assert report
+        assert steer
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("training.bf16=true",),
+        ("training.gradient_checkpointing=true",),
+        ("training.gradient_checkpointing=true", "lora={r: 4, alpha: 8}", "training.bf16=true"),
+        ("training.optim=sgd", "training.learning_rate=0.1"),
+        ("model.config.model_type=qwen3",),
+        ("model.config.model_type=gemma3_text", "model.config.head_dim=16"),
+    ],
+)
+def test_the_ecosystems_settings_work_with_adapt(tmp_path, settings):
+    done = run(tmp_path / "run", "mixture={type: adapt, refresh: 3}", *settings)
+    records = history(done)
+    assert records[-1]["macro"] < records[0]["macro"]
+    assert done.summary["n_eff"] < 20 - 1e-6
+
+
+def test_a_zero_share_is_never_trained_on_and_max_epochs_caps(tmp_path):
+    names = load_data(parse_recipe(TINY)).tasks.names
+    shares = {name: (0.5 if name in ("sort", "echo") else 0.0) for name in names}
+    block = {"type": "fixed", "shares": shares, "max_epochs": 1.0}
+    done = run(tmp_path / "run", f"mixture={json.dumps(block)}", "budget=3000")
+    tasks = json.loads((done.path / "mixture.json").read_text())["tasks"]
+    assert {name for name, task in tasks.items() if task["examples"]} == {"sort", "echo"}
+    assert tasks["echo"]["epochs"] == 1.0
+    with pytest.raises(ApportionError, match="max_epochs"):
+        run(tmp_path / "more", "mixture={type: uniform, max_epochs: 1}", "budget=150%")
+    assert not (tmp_path / "more").exists()
+
+
+def test_warm_up_follows_the_budget(tmp_path):
+    done = run(tmp_path / "run", "training.warmup_steps=0.5", "budget=4000")
+    rates = [(record["spent"]["train"]["supervised"] / 4000, record["lr"]) for record in history(done)[1:]]
+    peak = max(rate for _, rate in rates)
+    assert peak == pytest.approx(2e-3, rel=0.1)
+    assert all(rate < peak for share, rate in rates if share < 0.4 or share > 0.6)
+    with pytest.raises(ApportionError, match="warmup_steps"):
+        run(tmp_path / "steps", "training.warmup_steps=100")
