@@ -1,0 +1,78 @@
+"""The reference of recipes says what the code says: every key, every default; and links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from apportion.mixtures import MIXTURES
+from apportion.mixtures._mixture import Mixture
+from apportion.plans.recipe import Recipe, ValidationSpec
+from apportion.tasks import SOURCES, TasksSpec
+from apportion.training.models import LoraSpec, ModelSpec, TokenizerSpec
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
+SPECS = {
+    "model": ModelSpec,
+    "model.tokenizer": TokenizerSpec,
+    "lora": LoraSpec,
+    "tasks": TasksSpec,
+    "validation": ValidationSpec,
+}
+
+
+def cells():
+    rows = [line for line in (ROOT / "docs" / "recipes.md").read_text("utf-8").splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def said(default):
+    return "none" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def defaults(cls):
+    return {key: "required" if field.is_required() else said(field.default) for key, field in cls.model_fields.items()}
+
+
+@pytest.mark.parametrize("prefix", SPECS)
+def test_every_key_stands_there_with_its_default(prefix):
+    wanted = {f"`{prefix}.{key}`": default for key, default in defaults(SPECS[prefix]).items()}
+    own = re.compile(rf"`{re.escape(prefix)}\.\w+`")
+    assert {row[0]: row[1] for row in cells() if own.fullmatch(row[0])} == wanted
+
+
+def test_every_top_level_key_stands_there():
+    start = next(i for i, row in enumerate(cells()) if row[0] == "`model`")
+    keys = [row[0].strip("`") for row in cells()[start : start + len(Recipe.model_fields)]]
+    assert keys == list(Recipe.model_fields)
+
+
+def test_every_mixture_setting_stands_there_with_its_default():
+    common = {f"`mixture.{key}`": default for key, default in defaults(Mixture).items()}
+    rows = {row[0]: row[1] for row in cells() if row[0].startswith("`mixture.") and row[0] != "`mixture.type`"}
+    assert rows == common
+    wanted = {
+        (f"`{name}`", f"`{key}`", default)
+        for name in MIXTURES
+        for key, default in defaults(MIXTURES.get(name)).items()
+        if key not in Mixture.model_fields
+    }
+    assert {tuple(row[:3]) for row in cells() if len(row) == 4 and row[0] != "type" and "-" not in row[0]} == wanted
+
+
+def test_every_source_stands_there_with_its_keys():
+    for name in SOURCES:
+        (row,) = [row for row in cells() if row[0] == f"`{name}`" and len(row) == 3]
+        wanted = [f"`{k}`" + ("" if d == "required" else f" {d}") for k, d in defaults(SOURCES.get(name)).items()]
+        assert row[1].split(", ") == wanted
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_lead_somewhere(page):
+    text = page.read_text("utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text):
+        assert (page.parent / target).exists(), target
+    for target in re.findall(r"`((?:src|tests|docs|recipes|examples|benchmarks)/[\w./*<>-]+)`", text):
+        if "<" not in target:
+            assert list(ROOT.glob(target)) or (ROOT / target).exists(), target
