@@ -121,7 +121,7 @@ def run_apportion(steps: int) -> float:
 
 
 def run_trainer(rows: list[dict[str, torch.Tensor]], steps: int) -> float:
-    recipe, data, _, built = parts()
+    recipe, data, _, _built = parts()
     args = TrainingArguments(
         output_dir=tempfile.mkdtemp(),
         per_device_train_batch_size=BATCH,

@@ -6,14 +6,26 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from apportion._errors import ApportionError, nearest
+
+# Pydantic's kinds of error as what the value must be.
+_KINDS = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a mapping of settings"),
+    "string_type": "text",
+    "finite_number": "a finite number",
+}
 
 
 class Config(BaseModel):
     """Base of all settings: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=BaseModel)
@@ -35,19 +47,42 @@ def validate(cls: type[C], values: object, where: str) -> C:
     try:
         return cls.model_validate(dict(values))
     except ValidationError as error:
-        raise ApportionError(_sentence(cls, error, where)) from None
+        raise ApportionError(_sentence(cls, values, error, where)) from None
 
 
-def _sentence(cls: type[BaseModel], error: ValidationError, where: str) -> str:
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in (where, *first["loc"]) if str(part))
+def _sentence(cls: type[BaseModel], values: Mapping[str, Any], error: ValidationError, where: str) -> str:
+    errors = error.errors()
+    # A typo in a needed key is also a key that is missing: the typo says more.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    keys = _keys(values, first)
+    path = ".".join([*([where] if where else []), *keys])
     if first["type"] == "extra_forbidden":
         siblings = _fields_at(cls, first["loc"][:-1])
         return f"Unknown key '{path}'{nearest(str(first['loc'][-1]), siblings)}."
     if first["type"] == "missing":
         return f"'{path}' is missing."
-    message = first["msg"].removeprefix("Value error, ")
-    return f"'{path}' is {first['input']!r}: {message[:1].lower()}{message[1:]}."
+    if first["type"] in _KINDS:
+        kinds = dict.fromkeys(_KINDS[e["type"]] for e in errors if e["type"] in _KINDS and _keys(values, e) == keys)
+        message = f"must be {' or '.join(kinds)}"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        message = (message[:1].lower() + message[1:]).replace("input should", "must")
+    # A block is not repeated to say what is wrong between its keys.
+    said = f"'{path}'" if isinstance(first["input"], Mapping) else f"'{path}' is {first['input']!r}"
+    return f"{said}: {message}."
+
+
+def _keys(values: object, error: ErrorDetails) -> list[str]:
+    """Return the keys as the user wrote them, without the names of types that pydantic puts between them."""
+    keys: list[str] = []
+    for place, part in enumerate(error["loc"]):
+        missing = error["type"] == "missing" and place == len(error["loc"]) - 1
+        if isinstance(values, Mapping) and part in values:
+            values = values[part]
+        elif not (isinstance(part, int) or missing):
+            continue
+        keys.append(str(part))
+    return keys
 
 
 def _fields_at(cls: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:

@@ -215,5 +215,5 @@ def _padding(arm: Arm, view: View) -> Found:
     if padded and 1 - processed / padded > 0.3:
         yield (
             f"{words.percent(1 - processed / padded)} of the positions computed in training were padding.",
-            "Group examples by length, or lower max_length.",
+            "Examples of like length share a micro-batch: take smaller ones and accumulate more, or lower max_length.",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -18,7 +19,7 @@ _UNITS = {
 
 
 def asked(view: View) -> list[tuple[str, str]]:
-    """Return (term, words) pairs: model, tasks, budget, seeds, training, machine."""
+    """Return (term, words) pairs: model, tasks, budget, seeds, each arm, training, machine."""
     run = view.arms[0].shown
     recipe, summary = run.recipe, run.summary or {}
     pairs = [("Model", _model(recipe, summary)), ("Tasks", _tasks(recipe, view))]
@@ -32,6 +33,8 @@ def asked(view: View) -> list[tuple[str, str]]:
     pairs.append(
         ("Runs", f"{words.several(len(view.arms), 'arm')}, {words.several(len(view.seeds), 'seed')} ({seeds})")
     )
+    common = _common_settings(view.arms)
+    pairs.extend((f"Arm {arm.name}", describe(arm, common)) for arm in view.arms)
     pairs.append(("Training", _settings(recipe.get("training") or {}) or "the defaults"))
     pairs.append(("Validation", _settings(recipe.get("validation") or {}) or "the defaults"))
     if summary.get("device"):
@@ -39,17 +42,23 @@ def asked(view: View) -> list[tuple[str, str]]:
     return pairs
 
 
-def describe(arm: Arm) -> str:
-    """Return what sets an arm apart: its selection, mixture and weights with their settings."""
+def describe(arm: Arm, common: set[tuple[str, str]]) -> str:
+    """Return what sets an arm apart: its selection, mixture and weights with the settings that not all arms share."""
     parts = []
     for family in ("selection", "mixture", "weights"):
         block = arm.shown.recipe.get(family) or {}
         block = {"type": block} if isinstance(block, str) else block
         name = str(block.get("type", ""))
-        settings = _settings({key: value for key, value in block.items() if key != "type"})
+        settings = _settings({k: v for k, v in block.items() if k != "type" and (k, repr(v)) not in common})
         if name and (family == "mixture" or name not in ("all", "uniform")):
             parts.append(f"{family} {name}" + (f" ({settings})" if settings else ""))
     return ", ".join(parts)
+
+
+def _common_settings(arms: Sequence[Arm]) -> set[tuple[str, str]]:
+    blocks = [arm.shown.recipe.get("mixture") for arm in arms]
+    settings = [{(k, repr(v)) for k, v in block.items()} if isinstance(block, dict) else set() for block in blocks]
+    return set.intersection(*settings) if len(settings) > 1 else set()
 
 
 def recipe_text(arm: Arm) -> str:

@@ -71,7 +71,6 @@ def render(view: View) -> str:
         ledger=ledger,
         accounts=list(dict.fromkeys(held)),
         findings=asked.findings(view),
-        described={arm.name: asked.describe(arm) for arm in view.arms},
         recipes={arm.name: asked.recipe_text(arm) for arm in view.arms},
         footer=_footer(view),
     )

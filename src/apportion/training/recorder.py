@@ -117,7 +117,7 @@ class Recorder:
             "step": step,
             "spent": {name: asdict(self._ledger.spent(name)) for name in ACCOUNTS if self._ledger.spent(name).flops},
             "seconds": round(self.seconds, 3),
-            "loss": self._mean_loss(step),
+            **self._mean_loss(step),
             "lr": lr,
             "mixture": dict(zip(self._names, p.tolist(), strict=True)),
             "n_eff": effective_tasks(p),
@@ -148,9 +148,9 @@ class Recorder:
         )
         return losses
 
-    def _mean_loss(self, step: int) -> float | None:
+    def _mean_loss(self, step: int) -> dict[str, float]:
         if not self._loss_steps:
-            return None
+            return {}  # no step since the last record, or none yet
         loss = float(self._loss) / self._loss_steps
         self._loss, self._loss_steps = 0.0, 0
         if not math.isfinite(loss):
@@ -158,7 +158,7 @@ class Recorder:
                 f"The training loss is no longer a number at step {step}: lower 'training.learning_rate', "
                 "or train without half precision."
             )
-        return loss
+        return {"loss": loss}
 
     def _keep(self, step: int, record: dict[str, Any], measured: dict[str, float]) -> None:
         self.final = {"step": step, **measured, "validation": record["validation"]}
