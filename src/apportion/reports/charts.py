@@ -228,12 +228,11 @@ def scatter_chart(
         low = max(frame.x[0], frame.y[0] / guide)
         high = min(frame.x[1], frame.y[1] / guide)
         if low < high:
-            x, y = frame.px(high), frame.py(high * guide)
-            parts.append(tag("line", x1=frame.px(low), y1=frame.py(low * guide), x2=x, y2=y, cls="goal"))
+            x, y = frame.px(low), frame.py(low * guide)
+            parts.append(tag("line", x1=x, y1=y, x2=frame.px(high), y2=frame.py(high * guide), cls="goal"))
             label = "1 epoch" if guide == 1 else f"{guide:g} epochs"
-            # Beside the line's upper end, on the side where there is room.
-            side = ("end", x - 14) if x > frame.width - 90 else ("start", x + 2)
-            parts.append(tag("text", label, x=side[1], y=y + 13, text_anchor=side[0], cls="note"))
+            # Above the line's lower end: the upper ends of two guides meet in the corner.
+            parts.append(tag("text", label, x=x + 4, y=y - 12, cls="note"))
     for name, colour, shape, points in arms:
         for task, x, y in points:
             text = f"{name}, {task}: {say(y)} of {say(x)} tokens, {y / x:.2g} epochs"

@@ -134,7 +134,7 @@ def _counted(arm: Arm) -> list[Any]:
 
 
 def _accounts(arm: Arm) -> list[str]:
-    held = {name for run in arm.runs for name in run.spent}
+    held = {name for run in arm.runs for name, spent in run.spent.items() if spent["padded"] or spent["flops"]}
     return [name for name in ACCOUNTS if name in held] + sorted(held - set(ACCOUNTS))
 
 
