@@ -62,7 +62,11 @@ def _sentence(cls: type[BaseModel], values: Mapping[str, Any], error: Validation
     if first["type"] == "missing":
         return f"'{path}' is missing."
     if first["type"] in _KINDS:
-        kinds = dict.fromkeys(_KINDS[e["type"]] for e in errors if e["type"] in _KINDS and _keys(values, e) == keys)
+        kinds = list(
+            dict.fromkeys(_KINDS[e["type"]] for e in errors if e["type"] in _KINDS and _keys(values, e) == keys)
+        )
+        if "a number" in kinds and "a whole number" in kinds:
+            kinds.remove("a whole number")
         message = f"must be {' or '.join(kinds)}"
     else:
         message = first["msg"].removeprefix("Value error, ")

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import yaml
 from pydantic import Field, field_validator
 from transformers import TrainingArguments
 
 from apportion._config import Config, validate
-from apportion._errors import ApportionError, nearest
+from apportion._errors import ApportionError
 from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Mixture
+from apportion.plans.arguments import checked, training_arguments
 from apportion.plans.yaml12 import load_yaml
 from apportion.tasks import TasksSpec
 from apportion.training.models import LoraSpec, ModelSpec
 
-# The budget, the run folder and the seed decide these.
-OWNED = {
-    "output_dir": "the run folder is given with --out",
-    "max_steps": "training ends when 'budget' is spent",
-    "num_train_epochs": "training ends when 'budget' is spent",
-    "seed": "it stands at the top of the recipe",
-    "data_seed": "'seed' at the top of the recipe decides it",
-    "eval_strategy": "'validation.every' decides it",
-    "eval_steps": "'validation.every' decides it",
-    "save_strategy": "a checkpoint follows every validation",
-    "save_steps": "a checkpoint follows every validation",
-    "logging_strategy": "every hundredth of the budget is recorded",
-    "logging_steps": "every hundredth of the budget is recorded",
-    "fp16": "use bf16",
-}
+# NumPy's legacy generator, which Hugging Face seeds too, takes no more.
+LARGEST_SEED = 2**32 - 1
 
 
 def share(value: object) -> float:
@@ -82,9 +68,11 @@ class Recipe(Config):
     weights: WeightsSpec = WeightsSpec()
     validation: ValidationSpec = ValidationSpec()
     training: dict[str, Any] = Field(default_factory=dict)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
-    @field_validator("mixture", mode="before")
+    _checked = field_validator("training")(checked)
+
+    @field_validator("mixture", "selection", "weights", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
         return {"type": value} if isinstance(value, str) else value
@@ -104,34 +92,9 @@ class Recipe(Config):
         """Return Hugging Face's arguments, with what the budget decides set.
 
         Raises:
-            ApportionError: Unknown key (with the nearest), one that Apportion decides, or a value HF refuses.
+            ApportionError: Values that do not go together, or an optimizer or schedule that cannot be built from them.
         """
-        known = {field.name for field in fields(TrainingArguments) if field.init}
-        for key in self.training:
-            if key in OWNED:
-                raise ApportionError(f"'training.{key}' cannot be set here: {OWNED[key]}.")
-            if key not in known:
-                raise ApportionError(f"Unknown key 'training.{key}'{nearest(key, known)}.")
-        settings: dict[str, Any] = {
-            # bf16 on a CPU has to be asked for by name; on an accelerator this changes nothing.
-            "use_cpu": not torch.accelerator.is_available(),
-            "report_to": "none",
-            "logging_nan_inf_filter": False,
-            "remove_unused_columns": False,
-            "ignore_data_skip": True,
-            **self.training,
-            "output_dir": str(output),
-            "seed": self.seed,
-            "disable_tqdm": True,
-            "eval_strategy": "no",
-            "save_strategy": "no",
-            "logging_strategy": "no",
-            "max_steps": 10**9,
-        }
-        try:
-            return TrainingArguments(**settings)
-        except (ValueError, TypeError, ImportError) as error:
-            raise ApportionError(f"'training' is not accepted: {str(error).strip().splitlines()[0]}") from None
+        return training_arguments(self.training, self.seed, output)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -181,7 +144,7 @@ def _put(values: Mapping[str, Any], keys: list[str], value: object, said: str) -
         if head == "type" and values.get("type") != value:
             return {"type": value}  # another method's settings would not fit
         return {**values, head: value}
-    inner = values.get(head) or {}
+    inner = {} if values.get(head) is None else values[head]
     if isinstance(inner, str) and head in ("mixture", "weights", "selection"):
         inner = {"type": inner}
     if not isinstance(inner, Mapping):
