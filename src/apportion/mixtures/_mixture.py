@@ -52,7 +52,7 @@ class Mixture(Config):
 
     unit: Literal["examples", "tokens"] = "examples"
     draws: Literal["systematic", "multinomial"] = "systematic"
-    max_epochs: float | None = None
+    max_epochs: float | None = Field(None, gt=0)
 
     def init(self, tasks: TaskSizes) -> State:
         """Return the state before training; everything the other two calls need is in it."""

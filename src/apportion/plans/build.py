@@ -79,7 +79,8 @@ def read_budget(recipe: Recipe, data: Data, method: Mixture) -> Budget:
         ApportionError: No budget, or more than there is to train on.
     """
     budget = Budget.parse(recipe.budget, data.tasks.supervised_total)
-    most = make_sampler(recipe, data, method).max_supervised()
+    start = method.proportions(method.init(data.sizes)).numpy()
+    most = make_sampler(recipe, data, method).max_supervised(start)
     if budget.unit == "supervised" and budget.limit > most:
         raise ApportionError(
             f"The budget of {budget.limit:,} supervised tokens is more than 'mixture.max_epochs' = {method.max_epochs:g} "

@@ -14,6 +14,7 @@ import torch
 from apportion.budget.flops import ModelFlops
 from apportion.mixtures._mixture import GradientGuided, LossGuided
 from apportion.plans.build import Data, Parts, assemble, load_data, make_model
+from apportion.plans.fit import check_fit
 from apportion.plans.recipe import Recipe
 from apportion.signals.batches import Batch
 from apportion.training.models import parameters
@@ -56,6 +57,7 @@ def plan_recipe(recipe: Recipe) -> Plan:
     model = make_model(recipe, data, meta=True)
     flops = ModelFlops.of(model)
     parts = assemble(recipe, data, flops, Path("plan"))
+    check_fit(model, data, parts)
     p = parts.steering.p.numpy()
     per_draw = _expected(data, parts, p)
     unit = {"supervised": "supervised", "processed": "processed", "flops": "train_flops"}[parts.ledger.budget.unit]
@@ -110,7 +112,7 @@ def _example_rates(data: Data, p: np.ndarray) -> np.ndarray:
 def _expected(data: Data, parts: Parts, p: np.ndarray) -> dict[str, float]:
     rates = p if parts.steering.mixture.unit == "examples" else _example_rates(data, p)
     means: dict[str, float] = {"supervised": 0.0, "processed": 0.0, "train_flops": 0.0}
-    for rate, task in zip(rates, data.tasks.tasks, strict=True):
+    for rate, task in zip(rates.tolist(), data.tasks.tasks, strict=True):
         lengths = task.train.processed
         means["supervised"] += rate * float(task.train.supervised.mean())
         means["processed"] += rate * float(lengths.mean())

@@ -137,10 +137,12 @@ class TaskSampler:
             self._tokens[task] -= self._supervised[task][index]
             self._returned[task].insert(0, index)
 
-    def max_supervised(self) -> float:
-        """Return the supervised tokens that ``max_epochs`` leaves to draw in all, infinite without it."""
+    def max_supervised(self, p: np.ndarray) -> float:
+        """Return the supervised tokens that ``max_epochs`` leaves to draw from ``p``, infinite without it."""
         total = 0.0
         for task, cap in enumerate(self._cap):
+            if p[task] == 0:
+                continue
             if math.isinf(cap):
                 return math.inf
             epochs, rest = divmod(int(cap), int(self._sizes[task]))

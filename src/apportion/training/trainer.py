@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import suppress_progress_bars
 
 from apportion._errors import ApportionError
 from apportion.budget import Ledger
@@ -136,13 +137,18 @@ class BudgetTrainer(Trainer):
         if self.stream.finished:
             self.control.should_training_stop = True
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save as Trainer does, without its bars and without the pickle of its arguments, which nothing here reads."""
+        with suppress_progress_bars():
+            super().save_model(output_dir, _internal_call=_internal_call)
+        (Path(output_dir or str(self.args.output_dir)) / "training_args.bin").unlink(missing_ok=True)
+
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         """Write ``step-N`` atomically: Trainer's files and, beside them, Apportion's state."""
         assert self.checkpoints is not None
 
         def write(folder: Path) -> None:
             self.save_model(str(folder), _internal_call=True)
-            (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing here would read
             self._save_optimizer_and_scheduler(str(folder))
             self._save_scaler(str(folder))
             self._save_rng_state(str(folder))
