@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +31,8 @@ def quiet_libraries() -> None:
     """Keep Hugging Face's bars and hints out of ours."""
     import transformers
 
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 

@@ -1,54 +1,113 @@
-"""Progress bars that say what was spent, how the losses stand and how long it will take."""
+"""Progress that says what was spent, how the losses stand and how long it will take."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+from apportion.reports import words
 
 Show = Callable[[dict[str, Any], float], None]
 
+# Below this many columns the training loss is left out, so that a bar stays on one line.
+_WIDE = 100
+_WAITING = "reading tasks and model"
 
-class _Spent(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.fields.get('spent', 0):,} tokens", style="cyan")
+
+class Runs(Protocol):
+    """What shows the progress of one run after another."""
+
+    def run(self, name: str) -> Show:
+        """Announce a run and return what to call with each of its records."""
+        ...
 
 
 class Bars:
     """One bar a run."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, losses: tuple[str, ...]) -> None:
         self._progress = progress
+        self._losses = losses
 
     def run(self, name: str) -> Show:
         """Add a bar and return what to call with each record."""
-        bar = self._progress.add_task(name, total=1.0, spent=0, losses="reading tasks, building the model")
+        bar = self._progress.add_task(name, total=1.0, spent="", losses=_WAITING)
         latest: dict[str, Any] = {}
 
         def show(record: dict[str, Any], share: float) -> None:
             latest.update({key: value for key, value in record.items() if value is not None})
-            shown = {"loss": latest.get("loss"), "macro": latest.get("macro"), "worst": latest.get("worst")}
-            losses = "  ".join(f"{key} {value:.3f}" for key, value in shown.items() if value is not None)
-            spent = record["spent"].get("train", {}).get("supervised", 0)
-            self._progress.update(bar, completed=share, spent=spent, losses=losses)
+            self._progress.update(bar, completed=share, spent=_spent(record), losses=_said(latest, self._losses))
+
+        return show
+
+    def finish(self) -> None:
+        """Fill the bars: the last tokens of a budget may be too few for one more example."""
+        for bar in self._progress.task_ids:
+            self._progress.update(bar, completed=1.0)
+
+
+class Lines:
+    """One plain line a tenth of the budget, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def run(self, name: str) -> Show:
+        """Print that a run begins and return what to call with each record."""
+        latest: dict[str, Any] = {}
+        tenths = -1
+
+        def show(record: dict[str, Any], share: float) -> None:
+            nonlocal tenths
+            latest.update({key: value for key, value in record.items() if value is not None})
+            if int(share * 10) > tenths:
+                tenths = int(share * 10)
+                losses = _said(latest, ("loss", "macro", "worst"))
+                text = f"{name}: {share:.0%}  {_spent(record)} tokens  {losses}"
+                self._console.print(text, soft_wrap=True, markup=False, highlight=False)
 
         return show
 
 
 @contextmanager
-def bars() -> Iterator[Bars]:
-    """Show bars on stderr for the block; on a pipe, nothing but their last state."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+def progress() -> Iterator[Runs]:
+    """Show progress on stderr for the block: bars in a terminal, a few lines on a pipe."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    wide = console.width >= _WIDE
+    shown = Progress(
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=20 if wide else 10),
         TextColumn("{task.percentage:>3.0f}%"),
-        _Spent(),
-        TextColumn("{task.fields[losses]}"),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[spent]}", style="cyan", table_column=Column(no_wrap=True, justify="right")),
+        TextColumn("{task.fields[losses]}", table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True)),
+        console=console,
+        refresh_per_second=4,
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
-        yield Bars(progress)
+    bars = Bars(shown, ("loss", "macro", "worst") if wide else ("macro", "worst"))
+    shown.start()
+    try:
+        yield bars
+        bars.finish()
+    except BaseException:
+        # What went wrong is said next; a bar that stopped would stand between it and the command.
+        shown.live.transient = all(task.completed == 0 for task in shown.tasks)
+        raise
+    finally:
+        shown.stop()
+
+
+def _spent(record: dict[str, Any]) -> str:
+    return words.count(record["spent"].get("train", {}).get("supervised", 0))
+
+
+def _said(latest: dict[str, Any], losses: tuple[str, ...]) -> str:
+    return " ".join(f"{key} {words.loss(latest[key])}" for key in losses if latest.get(key) is not None)

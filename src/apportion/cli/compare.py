@@ -21,7 +21,10 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="The folder. [default: runs/<recipe's name>]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run several methods under one budget and say which was worth it; goes on where it was stopped."""
+    """Run several methods under one budget and compare them.
+
+    Runs that the folder holds are kept where they are finished, and go on where they are not.
+    """
     values = recipe_values(recipe, assignments)
     arms = _list(methods) if methods is not None else list(values.get("arms") or {})
     if not arms:
@@ -37,9 +40,9 @@ def compare(
         write_report(comparison.path)
         print_json(comparison.summary)
         return
-    from apportion.cli._progress import bars
+    from apportion.cli._progress import progress
 
-    with bars() as shown:
+    with progress() as shown:
         comparison = compare_recipe(values, arms, numbers, folder, lambda arm, seed: shown.run(f"{arm}, seed {seed}"))
     _print(comparison.path, comparison.summary, write_report(comparison.path))
 
@@ -49,9 +52,9 @@ def _print(folder: Path, summary: Any, report: Path) -> None:  # noqa: ANN401
 
     from apportion.reports.terminal import terminal_table
 
-    console = Console()
+    console = Console(highlight=False)
     console.print(terminal_table(summary))
-    console.print(f"Runs:   {folder}\nReport: {report}", soft_wrap=True)
+    console.print(f"Runs:   {folder}\nReport: {report}", soft_wrap=True, markup=False)
 
 
 def _list(text: str) -> list[str]:
@@ -59,6 +62,6 @@ def _list(text: str) -> list[str]:
 
 
 def _seed(text: str) -> int:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise ApportionError(f"'--seeds' takes whole numbers by comma, such as 0,1,2; '{text}' is none.")
     return int(text)

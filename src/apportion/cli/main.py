@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from apportion import __version__
 from apportion._errors import ApportionError
 from apportion.cli import compare, plan, report, tasks, train
 
+_STOPPED = 130  # what typer makes of Ctrl-C, and what shells expect
+
 app = typer.Typer(
     help="Learn, while you fine-tune a language model, where each token of a fixed budget should go.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -39,11 +42,28 @@ def main() -> None:
     """Run the command line: 0 done, 2 bad input (one sentence on stderr), 130 stopped by the user."""
     # Threads that wait must sleep, not spin: on a shared machine spinning makes small models tens of times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in ("HF_HUB_VERBOSITY", "DATASETS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        app(standalone_mode=True)
+        code = app(arguments, prog_name="apportion", standalone_mode=False)
     except ApportionError as error:
-        typer.secho(f"apportion: {error}", fg="red", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.secho("\napportion: stopped. The same command goes on from the last checkpoint.", fg="yellow", err=True)
-        sys.exit(130)
+        _end(str(error), 2)
+    except TyperException as error:
+        _end(_usage(error), 2)
+    if code == _STOPPED:
+        goes_on = arguments[0] in ("train", "compare")
+        _end("stopped." + (" The same command goes on from the last checkpoint." if goes_on else ""), _STOPPED)
+    sys.exit(code or 0)
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    typer.secho(f"apportion: {sentence}", fg="yellow" if code == _STOPPED else "red", err=True)
+    sys.exit(code)
+
+
+def _usage(error: TyperException) -> str:
+    message = error.format_message().partition(", unable to parse")[0].rstrip(".")
+    context = getattr(error, "ctx", None)
+    end = "" if message.endswith("?") else "."
+    return f"{message}{end} See '{context.command_path if context else 'apportion'} --help'."

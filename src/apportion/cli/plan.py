@@ -8,7 +8,10 @@ from apportion.cli._options import Assignments, Json, RecipeFile, print_json, qu
 
 
 def plan(recipe: RecipeFile, assignments: Assignments = None, as_json: Json = False) -> None:
-    """Say what a run would cost: steps, tokens, FLOPs by account, memory, hours on this machine."""
+    """Say what a run would cost, before it is paid for.
+
+    Steps, tokens and FLOPs by account, memory, and hours on this machine; trains nothing, writes nothing.
+    """
     from apportion.plans.plan import plan_recipe
     from apportion.plans.recipe import parse_recipe
 

@@ -11,7 +11,7 @@ from apportion.cli._options import Json, print_json
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run or comparison folders.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run or comparison folders.")],
     out: Annotated[Path | None, typer.Option(help="The HTML file. [default: report.html in the first folder]")] = None,
     as_json: Json = False,
 ) -> None:

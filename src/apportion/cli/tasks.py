@@ -11,7 +11,7 @@ from apportion.cli._options import Json, print_json
 
 
 def tasks(
-    data: Annotated[str, typer.Argument(help="A file, a folder, a Hub data set, or 'playground'.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A file, a folder, a Hub data set, or 'playground'.")],
     source: Annotated[str | None, typer.Option(help="The source's name, where the path does not tell.")] = None,
     group_by: Annotated[str | None, typer.Option(help="natural_instructions: 'task' or 'category'.")] = None,
     tokenizer: Annotated[

@@ -16,29 +16,37 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/<recipe's name>]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train one recipe within its budget; goes on by itself where an unfinished run of it was left."""
+    """Train one recipe within its budget.
+
+    Where the folder holds an unfinished run of the same recipe, it goes on from its last checkpoint.
+    """
     from apportion.plans.recipe import parse_recipe
     from apportion.plans.run import run_recipe
 
     parsed = parse_recipe(recipe_values(recipe, assignments))
     quiet_libraries()
     folder = out or Path("runs") / recipe.stem
+    from apportion.reports import write_report
+
     if as_json:
-        print_json(run_recipe(parsed, folder).summary)
+        run = run_recipe(parsed, folder)
+        write_report(run.path)
+        print_json(run.summary)
         return
     from rich.console import Console
 
-    from apportion.cli._progress import bars
-    from apportion.reports import write_report
+    from apportion.cli._progress import progress
+    from apportion.reports import words
 
-    with bars() as shown:
+    with progress() as shown:
         run = run_recipe(parsed, folder, shown.run(f"{parsed.mixture['type']}, seed {parsed.seed}"))
     final, spent = run.summary["final"], run.summary["spent"]
     total = sum(account["flops"] for account in spent.values())
-    console = Console()
-    console.print(
-        f"Validation loss: macro {final['macro']:.3f}, worst task {final['worst']:.3f}, "
-        f"objective {final['objective']:.3f}. Trained on {spent['train']['supervised']:,} supervised tokens; "
-        f"{total:.3g} FLOPs in all, {spent['train']['flops'] / total:.0%} of them training."
+    Console(highlight=False, markup=False).print(
+        f"Validation loss: macro {words.loss(final['macro'])}, worst task {words.loss(final['worst'])}, "
+        f"objective {words.loss(final['objective'])}.\n"
+        f"Spent: {spent['train']['supervised']:,} supervised tokens of training; {words.flops(total)} FLOPs in all, "
+        f"{spent['train']['flops'] / total:.0%} of them training.\n"
+        f"Run:    {run.path}\nReport: {write_report(run.path)}",
+        soft_wrap=True,
     )
-    console.print(f"Run:    {run.path}\nReport: {write_report(run.path)}", soft_wrap=True)

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from apportion._errors import ApportionError
 from apportion.mixtures._mixture import Feedback, GradientGuided, State, TaskSizes
 
 ADAM_BETAS = (0.9, 0.999)
@@ -62,9 +63,17 @@ class Adapt(GradientGuided):
         return (1 - self.floor) * torch.softmax(logits, 0) + self.floor / len(logits)
 
     def update(self, state: State, feedback: Feedback) -> State:
-        """Take one Adam step on the logits along the meta-gradient in ``feedback.alignment``."""
+        """Take one Adam step on the logits along the meta-gradient in ``feedback.alignment``.
+
+        Raises:
+            ApportionError: The alignment is not finite.
+        """
         if feedback.alignment is None:
             return state
+        if not torch.isfinite(feedback.alignment).all():
+            raise ApportionError(
+                "A task's alignment is not a finite number: training has diverged; lower 'training.learning_rate'."
+            )
         # The floor scales every dp/dw by (1 - floor) and shifts p a little; Adam's step does not see the former.
         gradient = logit_gradient(feedback.alignment.double(), self.proportions(state), self.entropy)
         (b1, b2), t = ADAM_BETAS, int(state["updates"]) + 1

@@ -40,6 +40,7 @@ OWNED = {
     "logging_strategy": "every hundredth of the budget is recorded",
     "logging_steps": "every hundredth of the budget is recorded",
     "fp16": "use bf16",
+    "use_liger_kernel": "its fused layers hide what methods read from the backward pass",
     "fsdp": "this version trains in one process",
     "deepspeed": "this version trains in one process",
     "parallelism_config": "this version trains in one process",

@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 
 import apportion
 from apportion.budget import ACCOUNTS
 from apportion.budget.flops import ModelFlops
 from apportion.plans.build import Data, Parts, assemble, load_data, make_model
+from apportion.plans.fit import check_fit
 from apportion.plans.recipe import Recipe
 from apportion.runs import RunFolder
+from apportion.runs.atomic import write_error
 from apportion.training.checkpoint import load_state, newest_checkpoint
 from apportion.training.models import parameters
 from apportion.training.recorder import Recorder, Show, effective_tasks
@@ -50,12 +53,15 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
     Raises:
         ApportionError: Anything wrong with recipe, data, model or folder; before training starts nothing is written.
     """
+    RunFolder.check(out, recipe.resolved())
     data = load_data(recipe)
-    flops = ModelFlops.of(make_model(recipe, data, meta=True))
-    # Checked in full before the folder is made: a typo leaves nothing behind.
+    shapes = make_model(recipe, data, meta=True)
+    flops = ModelFlops.of(shapes)
+    # Checked in full, the model loaded, before the folder is made: a mistake leaves nothing behind.
     parts = assemble(recipe, data, flops, Path(out))
+    check_fit(shapes, data, parts)
+    model = make_model(recipe, data)
     with RunFolder.create(out, recipe.resolved()) as folder:
-        model = make_model(recipe, data)
         recorder = Recorder(
             data.tasks.names,
             parts.report,
@@ -89,8 +95,10 @@ def _close(
     folder: RunFolder, recipe: Recipe, data: Data, parts: Parts, trainer: BudgetTrainer, recorder: Recorder
 ) -> Run:
     """Write model, mixture, ledger and, last, the summary that marks the run finished."""
-    trainer.save_model(str(folder.path / "model"), _internal_call=True)
-    (folder.path / "model" / "training_args.bin").unlink(missing_ok=True)
+    try:
+        trainer.save_model(str(folder.path / "model"), _internal_call=True)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise write_error(folder.path / "model", error) from None
     folder.write_ledger(parts.ledger.as_dict())
     folder.write_mixture(_mixture(data, parts))
     summary = _summary(recipe, data, parts, trainer.model, recorder)

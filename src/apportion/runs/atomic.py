@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 from apportion._errors import ApportionError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_NOTHING = 2**16
 
 
-def write_error(path: Path, error: OSError) -> ApportionError:
+def write_error(path: Path, error: Exception) -> ApportionError:
     """Return the sentence for a write that failed: which file, why, what to do."""
-    if error.errno in _FULL:
+    number = _number(path, error)
+    if number in _FULL:
         return ApportionError(f"The disk is full: '{path}' could not be written. Free some space and start again.")
-    return ApportionError(f"'{path}' could not be written: {error.strerror or error}.")
+    if number is None:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return ApportionError(f"'{path}' could not be written in full: check the disk's space and limits ({first}).")
+    return ApportionError(f"'{path}' could not be written: {os.strerror(number)}.")
+
+
+def _number(path: Path, error: Exception) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno
+    said = re.search(r"\(os error (\d+)\)", str(error))  # safetensors
+    if said:
+        return int(said[1])
+    # torch says that a write fell short, not why.
+    there = next((place for place in path.absolute().parents if place.exists()), None)
+    disk = os.statvfs(there) if there else None
+    return errno.ENOSPC if disk and disk.f_bavail * disk.f_frsize < _NOTHING else None
 
 
 def atomic_write_bytes(path: str | Path, data: bytes) -> None:

@@ -60,10 +60,30 @@ class RunFolder:
             if not resumed:
                 atomic_write_text(path / "recipe.yaml", text)
             (path / "checkpoints").mkdir(exist_ok=True)
-        except (ApportionError, OSError):
+        except ApportionError:
             lock.close()
             raise
+        except OSError as error:
+            lock.close()
+            raise write_error(path, error) from None
         return cls(path, plain, resumed, lock)
+
+    @staticmethod
+    def check(path: str | Path, recipe: Mapping[str, Any]) -> None:
+        """Say at once what `create` would refuse, before data and model are loaded for it; touches nothing.
+
+        Raises:
+            ApportionError: As `create`.
+        """
+        path = Path(path)
+        _check(path, yaml.safe_load(yaml.safe_dump(dict(recipe))))
+        if (path / _LOCK).exists():
+            _take_lock(path).close()
+        there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+        if not there.is_dir():
+            raise ApportionError(f"'{path}' cannot be a folder: '{there}' is a file. Give another one.")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise ApportionError(f"'{path}' cannot be written: no permission in '{there}'. Give another folder.")
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -139,7 +159,10 @@ def _check(path: Path, recipe: dict[str, Any]) -> bool:
     if not path.is_dir():
         raise ApportionError(f"'{path}' is a file, not a folder: give a new folder for the run.")
     if not (path / "recipe.yaml").is_file():
-        foreign = next((entry for entry in path.iterdir() if not _is_ours(entry.name)), None)
+        try:
+            foreign = next((entry for entry in path.iterdir() if not _is_ours(entry.name)), None)
+        except OSError as error:
+            raise ApportionError(f"'{path}' cannot be read: {error.strerror or error}.") from None
         if foreign is not None:
             raise ApportionError(
                 f"'{path}' is not a run folder (it holds '{foreign.name}'): give a new or empty folder for the run."
@@ -149,12 +172,12 @@ def _check(path: Path, recipe: dict[str, Any]) -> bool:
         raise ApportionError(f"'{path}' holds a finished run: give a new folder, or delete this one to run it again.")
     try:
         held = yaml.safe_load((path / "recipe.yaml").read_text("utf-8"))
-    except yaml.YAMLError:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
         held = None
     if held != recipe:
         raise ApportionError(
             f"'{path}' holds an unfinished run of another recipe ({_difference(held, recipe)}): "
-            "give a new folder, or the same recipe to resume it."
+            "give a new folder, delete this one, or give the same recipe to resume it."
         )
     return True
 

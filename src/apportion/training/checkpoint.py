@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
-from apportion._errors import ApportionError
 from apportion.runs.atomic import sync_folder, write_error
 
 STATE = "apportion.pt"
@@ -37,13 +37,10 @@ def write_checkpoint(folder: Path, step: int, write: Callable[[Path], None]) -> 
         shutil.rmtree(final, ignore_errors=True)
         aside.rename(final)
         sync_folder(folder)
-    except OSError as error:
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a failed write as RuntimeError
+        failure = write_error(final, error)  # looks at the disk, so before space is freed
         shutil.rmtree(aside, ignore_errors=True)
-        raise write_error(final, error) from None
-    except RuntimeError as error:
-        # torch and safetensors report a failed write as RuntimeError; only the disk's state tells which.
-        shutil.rmtree(aside, ignore_errors=True)
-        raise ApportionError(f"The checkpoint '{final}' could not be written: {error}.") from None
+        raise failure from None
     for old in _by_step(folder)[KEEP:]:
         shutil.rmtree(old, ignore_errors=True)
     return final

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, get_peft_model
 from pydantic import Field, model_validator
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, set_seed
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -16,6 +17,10 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from apportion._config import Config
 from apportion._errors import ApportionError, nearest
 from apportion.tasks import TasksSpec, ensure_pad, load_tokenizer_trained
+from apportion.tasks.files import expand
+from apportion.tasks.network import hub
+
+_REFUSALS = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
 
 
 class TokenizerSpec(Config):
@@ -44,9 +49,9 @@ class ModelSpec(Config):
         if self.config is not None:
             if self.tokenizer is None:
                 raise ValueError("a model from 'config' needs a 'tokenizer', such as {train: bpe, vocab_size: 4096}")
-            kind = self.config.get("model_type")
+            kind = str(self.config.get("model_type"))
             if kind not in CONFIG_MAPPING:
-                raise ValueError(f"'config.model_type' is {kind!r}, which transformers does not know")
+                raise ValueError(f"transformers knows no 'config.model_type' '{kind}'{nearest(kind, CONFIG_MAPPING)}")
         return self
 
 
@@ -67,11 +72,12 @@ def load_tokenizer(spec: ModelSpec, tasks: TasksSpec) -> PreTrainedTokenizerBase
     """
     if isinstance(spec.tokenizer, TokenizerSpec):
         return load_tokenizer_trained(tasks, spec.tokenizer.train, spec.tokenizer.vocab_size)
-    name = spec.tokenizer or spec.name
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(_place(str(name)), trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ApportionError(f"The tokenizer '{name}' does not load: {_first_line(error)}") from None
+    tokenizer: PreTrainedTokenizerBase = _loaded(
+        lambda place: AutoTokenizer.from_pretrained(place, trust_remote_code=False),
+        str(spec.tokenizer or spec.name),
+        "tokenizer" if spec.tokenizer else "tokenizer of the model",
+        ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model"),
+    )
     ensure_pad(tokenizer)
     return tokenizer
 
@@ -83,10 +89,12 @@ def model_config(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase | None) -> 
         ApportionError: Unknown key (with the nearest), or a config that does not load.
     """
     if spec.config is None:
-        try:
-            return AutoConfig.from_pretrained(_place(str(spec.name)), trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise ApportionError(f"The model '{spec.name}' does not load: {_first_line(error)}") from None
+        return _loaded(
+            lambda place: AutoConfig.from_pretrained(place, trust_remote_code=False),
+            str(spec.name),
+            "model",
+            ("config.json",),
+        )
     settings = dict(spec.config)
     kind = settings.pop("model_type")
     known = set(CONFIG_MAPPING[kind]().to_dict()) | {"attn_implementation", "rope_theta"}
@@ -102,8 +110,8 @@ def model_config(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase | None) -> 
         } | settings
     try:
         return AutoConfig.for_model(kind, **settings)
-    except (TypeError, ValueError) as error:
-        raise ApportionError(f"'model.config' is no {kind} config: {_first_line(error)}") from None
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        raise ApportionError(f"'model.config' is no {kind} config: {_first_line(error.__cause__ or error)}") from None
 
 
 def build_model(
@@ -131,17 +139,20 @@ def build_model(
     if meta or spec.config is not None:
         config = model_config(spec, tokenizer)
         with torch.device("meta" if meta else "cpu"):
-            model = _or_refuse(lambda: AutoModelForCausalLM.from_config(config, **extra), spec)
+            try:
+                model: Any = AutoModelForCausalLM.from_config(config, **extra)
+            except _REFUSALS as error:
+                raise ApportionError(
+                    f"No model follows from '{spec.name or 'model.config'}': {_first_line(error)}"
+                ) from None
     else:
-        model = _or_refuse(
-            lambda: AutoModelForCausalLM.from_pretrained(
-                _place(str(spec.name)),
-                dtype=getattr(torch, spec.dtype),
-                use_safetensors=True,
-                trust_remote_code=False,
-                **extra,
+        model = _loaded(
+            lambda place: AutoModelForCausalLM.from_pretrained(
+                place, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, **extra
             ),
-            spec,
+            str(spec.name),
+            "model",
+            ("config.json",),
         )
     if tokenizer is not None and len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise ApportionError(
@@ -150,6 +161,7 @@ def build_model(
         )
     if lora is None:
         return model
+    _check_targets(lora, model)
     try:
         return get_peft_model(
             model,
@@ -174,18 +186,42 @@ def parameters(model: nn.Module) -> Mapping[str, int]:
     }
 
 
-def _or_refuse(build: Any, spec: ModelSpec) -> Any:  # noqa: ANN401
+def _check_targets(lora: LoraSpec, model: nn.Module) -> None:
+    # PEFT is content if one of the names fits; a typo in another would go unseen.
+    if isinstance(lora.target_modules, str):
+        return
+    modules = dict(model.named_modules())
+    for target in lora.target_modules:
+        if not any(name == target or name.endswith(f".{target}") for name in modules):
+            known = dict.fromkeys(name.rpartition(".")[2] for name, m in modules.items() if isinstance(m, nn.Linear))
+            raise ApportionError(
+                f"'lora.target_modules' names '{target}', no layer of the model{nearest(target, known)}."
+            )
+
+
+def _loaded(load: Callable[[str], Any], name: str, what: str, files: tuple[str, ...]) -> Any:  # noqa: ANN401
+    """Return ``load(name)`` from a folder, which must hold one of ``files``, the cache or the Hub."""
+    folder = expand(name)
+    if folder.is_dir() and not any((folder / file).is_file() for file in files):
+        inner = f" (did you mean '{folder / 'model'}'?)" if (folder / "model" / files[0]).is_file() else ""
+        raise ApportionError(f"The folder '{name}' holds no {what}: it has no {' or '.join(files[:2])}{inner}.")
+    if not folder.exists() and (name.startswith(("/", ".", "~", "$")) or name.count("/") > 1):
+        raise ApportionError(f"There is no folder '{folder}' to load the {what} from: check 'model'.")
+    online = True
     try:
-        return build()
-    except (OSError, ValueError, TypeError, ImportError, RuntimeError) as error:
-        raise ApportionError(f"The model '{spec.name or 'config'}' does not load: {_first_line(error)}") from None
+        if folder.exists():
+            return load(str(folder))
+        with hub() as online:
+            return load(name)
+    except _REFUSALS as error:
+        if not online:
+            raise ApportionError(
+                f"The {what} '{name}' is not in the cache and the Hub cannot be reached: check the name and the network, "
+                "or give a local folder."
+            ) from None
+        raise ApportionError(f"The {what} '{name}' does not load: {_first_line(error)}") from None
 
 
-def _place(name: str) -> str:
-    path = Path(name).expanduser()
-    return str(path) if path.exists() else name
-
-
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return line if line.endswith(".") else line + "."

@@ -146,6 +146,8 @@ class Recorder:
             padded=sum(b.padded for b in self._batches),
             flops=self.validation_flops,
         )
+        if not torch.isfinite(losses).all():
+            raise _diverged("validation", self.step)
         return losses
 
     def _mean_loss(self, step: int) -> dict[str, float]:
@@ -154,10 +156,7 @@ class Recorder:
         loss = float(self._loss) / self._loss_steps
         self._loss, self._loss_steps = 0.0, 0
         if not math.isfinite(loss):
-            raise ApportionError(
-                f"The training loss is no longer a number at step {step}: lower 'training.learning_rate', "
-                "or train without half precision."
-            )
+            raise _diverged("training", step)
         return {"loss": loss}
 
     def _keep(self, step: int, record: dict[str, Any], measured: dict[str, float]) -> None:
@@ -186,6 +185,13 @@ class Recorder:
         self._next_record, self._next_validation = state["next_record"], state["next_validation"]
         self._loss, self._loss_steps = state["loss"], state["loss_steps"]
         self._seconds_before, self._started = state["seconds"], time.monotonic()
+
+
+def _diverged(what: str, step: int) -> ApportionError:
+    return ApportionError(
+        f"The {what} loss is no longer a number at step {step}: lower 'training.learning_rate', "
+        "or train without half precision."
+    )
 
 
 def _next(progress: float, every: float) -> float:

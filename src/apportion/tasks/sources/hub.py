@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from apportion._errors import ApportionError, nearest
 from apportion.tasks.example import RawTask
 from apportion.tasks.files import expand
+from apportion.tasks.network import hub
 from apportion.tasks.sources._rows import Row, group
 from apportion.tasks.sources._source import Source
 
@@ -74,7 +76,8 @@ class Hub(Source):
                 data: Any = datasets.load_from_disk(str(local))
             else:
                 name = str(local) if local.exists() else path
-                data = datasets.load_dataset(name, self.subset)
+                with nullcontext() if local.exists() else hub():
+                    data = datasets.load_dataset(name, self.subset)
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             raise ApportionError(

@@ -1,0 +1,42 @@
+"""Whether a run's parts go together, found out before it starts."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from apportion._errors import ApportionError
+from apportion.plans.build import Data, Parts
+
+
+def check_fit(model: nn.Module, data: Data, parts: Parts) -> None:
+    """Refuse examples longer than the model's positions, and a budget that may not reach for a single example.
+
+    Args:
+        model: The model, or its shapes on the meta device.
+        data: The encoded tasks.
+        parts: The budget and prices.
+
+    Raises:
+        ApportionError: The model, or the budget, is too small for the longest example.
+    """
+    trains = [task.train for task in data.tasks.tasks]
+    splits = [split for task in data.tasks.tasks for split in (task.train, task.validation)]
+    longest = max(int(split.processed.max()) for split in splits if len(split))
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        raise ApportionError(
+            f"The longest example has {longest:,} tokens but the model takes {positions:,}: set 'tasks.max_length' to that."
+        )
+    unit, left = parts.ledger.budget.unit, parts.allowance.left
+    if unit == "flops":
+        left -= parts.allowance.reserve  # the untrained model is validated as the trained one is
+        dearest = max(parts.train_flops(n, n**2) for n in (int(split.processed.max()) for split in trains))
+        needed = f"{dearest + 2 * parts.allowance.reserve:.3g} FLOPs with the validation before and after it"
+    else:
+        dearest = max(int(getattr(split, unit).max()) for split in trains)
+        needed = f"{dearest:,} {unit} tokens"
+    if left < dearest:
+        raise ApportionError(
+            f"The budget of {parts.ledger.budget} may not reach for one example, the longest of which takes {needed}: "
+            "raise 'budget'."
+        )
