@@ -1,0 +1,180 @@
+"""Every mistake in a recipe ends in one sentence, exit code 2, and no folder."""
+
+import pytest
+
+from tests.cli.command import RECIPE, ask
+
+# What is set, and what the sentence must say.
+MISTAKES = [
+    # Typos, with the nearest right name.
+    ("mixtur=adapt", "Unknown key 'mixtur' (did you mean 'mixture'?)"),
+    ("foo.bar=1", "Unknown key 'foo' (known: model, lora, tasks"),
+    ("model.nam=x", "Unknown key 'model.nam' (did you mean 'name'?)"),
+    ("model.config.hiden_size=8", "'model.config.hiden_size' (did you mean 'hidden_size'?)"),
+    ("model.config.model_type=llamma", "'llamma' (did you mean 'llama'?)"),
+    ("model.tokenizer.kind=bpe", "Unknown key 'model.tokenizer.kind'"),
+    ("model.tokenizer.train=bep", "'model.tokenizer.train' is 'bep': must be 'bpe' or 'character'"),
+    ("lora.rank=4", "Unknown key 'lora.rank'"),
+    ("tasks.sorce=playground", "Unknown key 'tasks.sorce' (did you mean 'source'?)"),
+    ("tasks.source=playgroud", "'playgroud' (did you mean 'playground'?)"),
+    ("tasks.names=[copyy]", "'copyy'", "(did you mean 'copy'?)"),
+    ("mixture=unifrom", "Unknown mixture 'unifrom' (did you mean 'uniform'?)"),
+    ("mixture={type: adapt, taau: 1}", "Unknown key 'mixture.taau' (did you mean 'tau'?)"),
+    ("validation.evry=1%", "Unknown key 'validation.evry' (did you mean 'every'?)"),
+    ("training.learning_rat=1", "'training.learning_rat' (did you mean 'learning_rate'?)"),
+    ("training.optim=adafacto", "'training.optim'", "(did you mean 'adafactor'?)"),
+    ("training.lr_scheduler_type=coss", "'training.lr_scheduler_type'", "(did you mean 'cosine'?)"),
+    ("training.report_to=wandbb", "'training.report_to' (did you mean 'wandb'?)"),
+    # Keys that Apportion decides.
+    ("training.max_steps=3", "'training.max_steps' cannot be set here", "'budget' is spent"),
+    ("training.output_dir=x", "'training.output_dir' cannot be set here", "--out"),
+    ("training.fp16=true", "'training.fp16' cannot be set here: use bf16"),
+    ("training.label_smoothing_factor=0.1", "'training.label_smoothing_factor' cannot be set here"),
+    # Values of the wrong kind or size.
+    ("seed=-1", "'seed' is -1: must be greater than or equal to 0"),
+    ("seed=x", "'seed' is 'x': must be a whole number"),
+    ("seed=4294967296", "'seed' is 4294967296"),
+    ("seed.x=3", "'--set seed.x=3': 'seed' is no mapping"),
+    ("model=llama", "'model' is 'llama': must be a mapping of settings"),
+    ("model.config=", "'model': give either 'name'"),
+    ("model.tokenizer=", "'model': a model from 'config' needs a 'tokenizer'"),
+    ("model.config.hidden_size=x", "'model.config'", "'hidden_size' expected int"),
+    ("model.config.num_attention_heads=3", "'model.config'", "not a multiple"),
+    ("model.config.max_position_embeddings=8", "the model takes 8", "'tasks.max_length'"),
+    ("model.tokenizer.vocab_size=20", "'vocab_size' of at least"),
+    ("model.attention=sdpaa", "'model.attention' is 'sdpaa': must be 'sdpa'"),
+    ("lora.target_modules=[q_proj, v_prj]", "'v_prj', no layer of the model (did you mean 'v_proj'?)"),
+    ("tasks.max_length=1", "'tasks.max_length' is 1"),
+    ("tasks.validation=1", "'tasks.validation' is 1"),
+    ("tasks.names=[]", "There are no tasks here"),
+    ("tasks.scale=50", "'tasks.scale' is 50"),
+    ("validation.every=0", "'validation.every' is 0"),
+    ("validation.every=often", "'validation.every' is 'often': a share is written like 5%"),
+    ("training=3", "'training' is 3: must be a mapping of settings"),
+    ("training.learning_rate=fast", "'training.learning_rate' is 'fast': must be a number"),
+    ("training.learning_rate=-1", "'training.learning_rate' is -1"),
+    ("training.learning_rate=.nan", "'training.learning_rate' is nan: must be a finite number"),
+    ("training.bf16=maybe", "'training.bf16' is 'maybe': must be true or false"),
+    ("training.per_device_train_batch_size=0", "'training.per_device_train_batch_size' is 0"),
+    ("training.gradient_accumulation_steps=0", "'training.gradient_accumulation_steps' is 0"),
+    ("training.adam_beta1=2", "'training.adam_beta1' is 2"),
+    ("training.warmup_steps=100", "'training.warmup_steps' is 100", "share of the budget below 1"),
+    ("training.lr_scheduler_type=reduce_lr_on_plateau", "'reduce_lr_on_plateau'", "known: linear, cosine"),
+    ("training.lr_scheduler_type=cosine_with_min_lr", "'training' is not accepted", "lr_scheduler_kwargs"),
+    # Budgets.
+    ("budget=", "'budget' is None: must be text or a number or a mapping"),
+    ("budget=lots", "The budget 'lots' is not a budget", "'60k'"),
+    ("budget=0", "The budget 0 is not more than zero"),
+    ("budget=-5", "The budget -5 is not more than zero"),
+    ("budget={total: 5}", "{'total': 5}"),
+    ("budget={totl: 5}", "'budget.totl' (did you mean 'total'?)"),
+    ("budget=1", "may not reach for one example", "raise 'budget'"),
+    ("budget=10 FLOPs", "may not reach for one example", "raise 'budget'"),
+    ("mixture.max_epochs=0.1", "more than 'mixture.max_epochs' = 0.1 allows", "lower the budget"),
+    # Mixtures that are no distribution.
+    ("mixture={tau: 1}", "'mixture' must be a mapping with a 'type'"),
+    ("mixture={type: fixed, shares: {copy: 1}}", "'mixture.shares.echo' is missing"),
+    ("mixture={type: fixed, shares: {copy: 0.5}}", "sums to 0.5: shares must sum to 1"),
+    ("mixture={type: fixed, shares: {copy: .nan}}", "'mixture.shares.copy' is nan"),
+    ("mixture={type: fixed, shares: {copy: 0.5, ech: 0.5}}", "'mixture.shares.ech' is no task (did you mean 'echo'?)"),
+    ("mixture={type: adapt, tau: .inf}", "'mixture.tau' is inf: must be a finite number"),
+    ("mixture={type: adapt, tau: 0}", "'mixture.tau' is 0"),
+    # Models that do not load.
+    ("model={name: ./nowhere}", "There is no folder 'nowhere'"),
+    ("model={name: nobody/nothing-at-all}", "not in the cache and the Hub cannot be reached", "local folder"),
+    # --set itself.
+    ("noequals", "'--set noequals' needs the form key=value"),
+    ("=3", "'--set =3' needs the form key=value"),
+    ("budget.x=3", "'--set budget.x=3': 'budget' is no mapping"),
+    ("mixture={type: uniform", "the value is not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), [(m[0], m[1:]) for m in MISTAKES], ids=[m[0] for m in MISTAKES])
+def test_a_mistake_is_one_sentence_and_leaves_no_folder(capsys, recipe, tmp_path, change, said):
+    ask(capsys, "train", recipe, "--set", change, "--out", tmp_path / "out").refuses(*said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_recipe_that_the_mistakes_are_made_in_is_right(capsys, recipe, tmp_path):
+    assert ask(capsys, "train", recipe, "--out", tmp_path / "out").code == 0
+    assert (tmp_path / "out" / "summary.json").is_file()
+
+
+@pytest.mark.parametrize("command", ["train", "plan", "compare"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, ["cannot be read", "No such file"]),
+        (b"", ["is not a mapping of keys"]),
+        (b"- a\n- b\n", ["is not a mapping of keys"]),
+        (b"budget: 5%\ntasks: {a: \nmodel: 3", ["is not valid YAML at line 3"]),
+        (b"\xff\xfe\x00", ["is not UTF-8 text"]),
+        (b"a: \x00", ["is not valid YAML"]),
+        (b"budget: &a [*a]\nmodel: {}\ntasks: {source: playground}", ["'model': give either 'name'"]),
+    ],
+)
+def test_a_recipe_that_is_none(capsys, tmp_path, command, content, said):
+    file = tmp_path / "recipe.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    arguments = ["--methods", "uniform"] if command == "compare" else []
+    ask(capsys, command, file, *arguments).refuses(*said)
+
+
+def test_a_folder_is_no_recipe(capsys, tmp_path):
+    ask(capsys, "train", tmp_path).refuses("cannot be read", "Is a directory")
+
+
+def test_a_missing_block(capsys, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(RECIPE.replace("budget: 400\n", ""))
+    ask(capsys, "plan", file).refuses("'budget' is missing")
+
+
+def test_numbers_as_people_write_them(capsys, recipe):
+    assert ask(capsys, "plan", recipe, "--json", "--set", "training.learning_rate=2e-3").code == 0
+    assert ask(capsys, "plan", recipe, "--json", "--set", "training.learning_rate='2e-3'").code == 0
+
+
+@pytest.mark.parametrize("mixture", ["uniform", "loss", "adapt"])
+def test_a_learning_rate_that_blows_up(capsys, recipe, tmp_path, mixture):
+    changes = [f"mixture={mixture}", "training.learning_rate=1e30", "training.per_device_train_batch_size=2"]
+    out = tmp_path / "out"
+    asked = ask(capsys, "train", recipe, "--out", out, "--json", *[p for c in changes for p in ("--set", c)])
+    asked.refuses("lower 'training.learning_rate'")
+    assert not (out / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], ["name methods with --methods"]),
+        (["--methods", ","], ["name methods with --methods"]),
+        (["--methods", "uniform,adpt"], ["Unknown method 'adpt' (did you mean 'adapt'?)"]),
+        (["--methods", "uniform", "--seeds", "a,b"], ["'--seeds' takes whole numbers", "'a' is none"]),
+        (["--methods", "uniform", "--seeds", "-1"], ["'-1' is none"]),
+        (["--methods", "uniform", "--seeds", "²"], ["'²' is none"]),
+        (["--methods", "uniform", "--seeds", ""], ["at least one method and one seed"]),
+        (["--methods", "uniform", "--set", "arms=3"], ["'arms' must map each arm's name to its overrides"]),
+        (["--methods", "a/b", "--set", "arms={a/b: {}}"], ["'a/b' cannot be an arm's name"]),
+        (["--methods", "a", "--set", "arms={a: {sed: 1}}"], ["Unknown key 'sed' (did you mean 'seed'?)"]),
+    ],
+)
+def test_mistakes_in_a_comparison(capsys, recipe, tmp_path, arguments, said):
+    ask(capsys, "compare", recipe, *arguments, "--out", tmp_path / "out").refuses(*said)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian"], ["No such command 'trian'", "'train'?", "See 'apportion --help'"]),
+        (["train"], ["Missing argument 'RECIPE'", "See 'apportion train --help'"]),
+        (["train", "x", "--sett", "a=b"], ["No such option: --sett", "--set"]),
+        (["report"], ["Missing argument 'RUN'"]),
+        (["tasks", "playground", "--max-length", "x"], ["'--max-length'", "valid integer"]),
+    ],
+)
+def test_mistakes_in_the_command_itself(capsys, arguments, said):
+    ask(capsys, *arguments).refuses(*said)
