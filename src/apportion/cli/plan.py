@@ -26,9 +26,10 @@ def plan(recipe: RecipeFile, assignments: Assignments = None, as_json: Json = Fa
 
 def _print(plan: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
+    console = Console(highlight=False)
     limit = plan["budget"]["limit"]
     unit = "FLOPs in all" if plan["budget"]["unit"] == "flops" else f"{plan['budget']['unit']} tokens"
     console.print(
@@ -50,7 +51,7 @@ def _print(plan: dict[str, Any]) -> None:
         )
     tasks = Table("task", "share at the start", "epochs", title="Tasks")
     for name, share in plan["mixture"].items():
-        tasks.add_row(name, f"{share:.1%}", f"{plan['epochs'][name]:.2f}")
+        tasks.add_row(escape(name), f"{share:.1%}", f"{plan['epochs'][name]:.2f}")
     for table in (accounts, tasks):
         for column in table.columns[1:]:
             column.justify = "right"

@@ -10,7 +10,7 @@ from typing import Any
 from apportion._errors import ApportionError, nearest
 from apportion.mixtures import MIXTURES
 from apportion.plans.recipe import Recipe, parse_recipe
-from apportion.plans.run import run_recipe
+from apportion.plans.run import prepare, run_recipe
 from apportion.runs import is_run, read_run, summarise
 from apportion.training.recorder import Show
 
@@ -60,10 +60,12 @@ def compare_recipe(
     if not methods or not seeds:
         raise ApportionError("A comparison needs at least one method and one seed.")
     recipes = {(arm, seed): _arm(values, arm, seed) for seed in dict.fromkeys(seeds) for arm in dict.fromkeys(methods)}
-    for (arm, seed), recipe in recipes.items():
-        folder = root / arm / f"seed-{seed}"
-        if not _is_finished(folder, recipe):
-            run_recipe(recipe, folder, announce(arm, seed))
+    folders = {(arm, seed): root / arm / f"seed-{seed}" for arm, seed in recipes}
+    waiting = [key for key, recipe in recipes.items() if not _is_finished(folders[key], recipe)]
+    for key in waiting:
+        prepare(recipes[key], folders[key])
+    for arm, seed in waiting:
+        run_recipe(recipes[arm, seed], folders[arm, seed], announce(arm, seed))
     return Comparison(root, summarise(root))
 
 

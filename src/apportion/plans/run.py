@@ -42,6 +42,24 @@ class Run:
         return write_report(self.path)
 
 
+def prepare(recipe: Recipe, out: str | Path) -> tuple[Data, Parts]:
+    """Check recipe, folder, data and budget in full, so that a mistake leaves nothing behind; loads no weights.
+
+    Args:
+        recipe: What to run.
+        out: The run folder.
+
+    Raises:
+        ApportionError: Anything wrong with them.
+    """
+    RunFolder.check(out, recipe.resolved())
+    data = load_data(recipe)
+    shapes = make_model(recipe, data, meta=True)
+    parts = assemble(recipe, data, ModelFlops.of(shapes), Path(out))
+    check_fit(shapes, data, parts)
+    return data, parts
+
+
 def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run:
     """Train one recipe; goes on from the newest checkpoint if the folder holds an unfinished run of it.
 
@@ -53,13 +71,8 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
     Raises:
         ApportionError: Anything wrong with recipe, data, model or folder; before training starts nothing is written.
     """
-    RunFolder.check(out, recipe.resolved())
-    data = load_data(recipe)
-    shapes = make_model(recipe, data, meta=True)
-    flops = ModelFlops.of(shapes)
-    # Checked in full, the model loaded, before the folder is made: a mistake leaves nothing behind.
-    parts = assemble(recipe, data, flops, Path(out))
-    check_fit(shapes, data, parts)
+    data, parts = prepare(recipe, out)
+    # Loaded before the folder is made, for the same reason.
     model = make_model(recipe, data)
     with RunFolder.create(out, recipe.resolved()) as folder:
         recorder = Recorder(
@@ -67,7 +80,7 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
             parts.report,
             every=recipe.validation.every,
             ledger=parts.ledger,
-            flops=flops,
+            flops=parts.flops,
             affords=parts.allowance.affords,
             proportions=lambda: parts.steering.p,
             append=folder.append_history,
