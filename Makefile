@@ -24,7 +24,7 @@ run: $(STAMP) ## Compare three mixtures on the playground (minutes); goes on whe
 	$(BIN)/apportion compare recipes/playground.yaml --methods uniform,proportional,adapt --seeds 0,1 --out runs/playground
 
 test: lint ## Lint, then all tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(STAMP) ## Check style, format and types.
 	$(BIN)/ruff check

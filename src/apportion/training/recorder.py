@@ -17,6 +17,7 @@ from apportion.budget.flops import ModelFlops
 from apportion.signals.batches import Batch
 from apportion.signals.losses import task_losses
 from apportion.signals.objective import REPORT_TAU, smooth_worst
+from apportion.training.cadence import next_due
 
 RECORD_EVERY = 0.01
 
@@ -98,10 +99,10 @@ class Recorder:
         progress = self._ledger.progress
         if progress < self._next_record:
             return False
-        self._next_record = _next(progress, RECORD_EVERY)
+        self._next_record = next_due(progress, RECORD_EVERY)
         validates = progress >= self._next_validation and self._affords(2 * self.validation_flops)
         if validates:
-            self._next_validation = _next(progress, self._every)
+            self._next_validation = next_due(progress, self._every)
         self._record(model, step, lr, validates, logger)
         return validates
 
@@ -192,11 +193,6 @@ def _diverged(what: str, step: int) -> ApportionError:
         f"The {what} loss is no longer a number at step {step}: lower 'training.learning_rate', "
         "or train without half precision."
     )
-
-
-def _next(progress: float, every: float) -> float:
-    """Return the next multiple of ``every`` after ``progress``; 1.0 is left to `finish`."""
-    return (math.floor(progress / every + 1e-9) + 1) * every
 
 
 def _flat(record: dict[str, Any]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from apportion.signals.in_run import InRunRead
 from apportion.signals.inner_step import AdamStep, InnerStep, of_optimizer
 from apportion.signals.losses import task_losses
 from apportion.training.allowance import Allowance
+from apportion.training.cadence import next_due
 from apportion.training.validation import Picked, batched, rotating
 
 
@@ -62,7 +63,7 @@ class Steering:
         self._next_losses = 0.0
         self._direction: dict[str, Tensor] = {}
         self._reader: InRunRead | None = None
-        self._alignment = torch.zeros(len(pool), dtype=torch.float64)
+        self._read: list[tuple[Tensor, Tensor]] = []
 
     @property
     def p(self) -> Tensor:
@@ -92,14 +93,18 @@ class Steering:
         reader = self._reader_of(model)
         with reader.reading(len(batch), next(model.parameters()).device) as scores:
             yield
-        self._alignment.index_add_(0, batch.tasks, lr * scores.detach().double().cpu())
+        # Left on the device until the step is over: reading it here would wait for the backward pass.
+        self._read.append((batch.tasks, lr * scores))
         self._charge([], self._flops.in_run_read(batch.processed))
 
     def after_step(self) -> None:
         """Move the mixture after an optimizer step, where the step measured something."""
         if self.read_in_step and self._direction:
-            self._update(alignment=self._alignment)
-            self._alignment = torch.zeros_like(self._alignment)
+            alignment = torch.zeros(len(self._pool), dtype=torch.float64)
+            for tasks, scores in self._read:
+                alignment.index_add_(0, tasks, scores.double().cpu())
+            self._read.clear()
+            self._update(alignment=alignment)
 
     def _update(self, losses: Tensor | None = None, alignment: Tensor | None = None) -> None:
         feedback = Feedback(self._ledger.progress, losses, alignment)
@@ -120,7 +125,7 @@ class Steering:
         losses = task_losses(model, batches, len(self._pool), next(model.parameters()).device)
         self._charge(batches, price)
         self._update(losses=losses)
-        self._next_losses += mixture.every
+        self._next_losses = next_due(self._ledger.progress, mixture.every)
 
     def _refresh(self, mixture: GradientGuided, model: nn.Module, optimizer: torch.optim.Optimizer, lr: float) -> None:
         inner = of_optimizer(optimizer, {p: n for n, p in model.named_parameters()}, lr)
