@@ -52,8 +52,10 @@ def validate(cls: type[C], values: object, where: str) -> C:
 
 def _sentence(cls: type[BaseModel], values: Mapping[str, Any], error: ValidationError, where: str) -> str:
     errors = error.errors()
-    # A typo in a needed key is also a key that is missing: the typo says more.
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    # A typo in a needed key is also a key that is missing: the typo says more. Of the kinds that a value may have, the
+    # one it comes closest to fails deepest.
+    deepest = max(errors, key=lambda e: len(_keys(values, e)))
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), deepest)
     keys = _keys(values, first)
     path = ".".join([*([where] if where else []), *keys])
     if first["type"] == "extra_forbidden":
@@ -79,11 +81,15 @@ def _sentence(cls: type[BaseModel], values: Mapping[str, Any], error: Validation
 def _keys(values: object, error: ErrorDetails) -> list[str]:
     """Return the keys as the user wrote them, without the names of types that pydantic puts between them."""
     keys: list[str] = []
+    here: Any = values
     for place, part in enumerate(error["loc"]):
         missing = error["type"] == "missing" and place == len(error["loc"]) - 1
-        if isinstance(values, Mapping) and part in values:
-            values = values[part]
-        elif not (isinstance(part, int) or missing):
+        inside = (
+            isinstance(part, int) if isinstance(here, (list, tuple)) else isinstance(here, Mapping) and part in here
+        )
+        if inside:
+            here = here[part]
+        elif not missing:
             continue
         keys.append(str(part))
     return keys

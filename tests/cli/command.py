@@ -39,7 +39,7 @@ class Asked:
         assert "Traceback" not in self.err and self.out == ""
         assert self.err.startswith("apportion: ") and self.err.count("\n") == 1, self.err
         for fragment in fragments:
-            assert fragment in self.err
+            assert fragment in self.err, self.err
 
 
 def ask(capsys: pytest.CaptureFixture[str], *arguments: object) -> Asked:
@@ -74,3 +74,8 @@ def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None
     while not any(folder.glob(pattern)):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, byte for byte."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

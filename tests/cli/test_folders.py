@@ -1,15 +1,10 @@
 """Folders that are taken, foreign, finished or no folders at all; nothing that lies in them is touched."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from tests.cli.command import ask
-
-
-def contents(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file()}
+from tests.cli.command import ask, contents
 
 
 @pytest.fixture

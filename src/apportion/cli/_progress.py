@@ -35,7 +35,8 @@ class Bars:
         self._losses = losses
 
     def run(self, name: str) -> Show:
-        """Add a bar and return what to call with each record."""
+        """Fill the bars before, add one and return what to call with each record."""
+        self.finish()
         bar = self._progress.add_task(name, total=1.0, spent="", losses=_WAITING)
         latest: dict[str, Any] = {}
 

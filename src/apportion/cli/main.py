@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from typing import NoReturn
 
 import typer
@@ -58,7 +60,11 @@ def main() -> None:
 
 
 def _end(sentence: str, code: int) -> NoReturn:
-    typer.secho(f"apportion: {sentence}", fg="yellow" if code == _STOPPED else "red", err=True)
+    text = f"apportion: {sentence}"
+    if sys.stderr.isatty():
+        # A terminal would break words; a log keeps its line.
+        text = textwrap.fill(text, shutil.get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
+    typer.secho(text, fg="yellow" if code == _STOPPED else "red", err=True)
     sys.exit(code)
 
 

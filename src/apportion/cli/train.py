@@ -42,11 +42,11 @@ def train(
         run = run_recipe(parsed, folder, shown.run(f"{parsed.mixture['type']}, seed {parsed.seed}"))
     final, spent = run.summary["final"], run.summary["spent"]
     total = sum(account["flops"] for account in spent.values())
-    Console(highlight=False, markup=False).print(
+    console = Console(highlight=False, markup=False)
+    console.print(
         f"Validation loss: macro {words.loss(final['macro'])}, worst task {words.loss(final['worst'])}, "
         f"objective {words.loss(final['objective'])}.\n"
         f"Spent: {spent['train']['supervised']:,} supervised tokens of training; {words.flops(total)} FLOPs in all, "
-        f"{spent['train']['flops'] / total:.0%} of them training.\n"
-        f"Run:    {run.path}\nReport: {write_report(run.path)}",
-        soft_wrap=True,
+        f"{spent['train']['flops'] / total:.0%} of them training."
     )
+    console.print(f"Run:    {run.path}\nReport: {write_report(run.path)}", soft_wrap=True)
