@@ -31,5 +31,6 @@ lint: $(STAMP) ## Check style, format and types.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+bench: export OMP_WAIT_POLICY = PASSIVE
 bench: $(STAMP) ## Run every benchmark, one after the other; each prints its table.
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
