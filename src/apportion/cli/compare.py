@@ -18,7 +18,7 @@ def compare(
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, by comma.")] = "0",
     assignments: Assignments = None,
-    out: Annotated[Path | None, typer.Option(help="The folder. [default: runs/<recipe's name>]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder. [default: runs/compare-<recipe's name>]")] = None,
     as_json: Json = False,
 ) -> None:
     """Run several methods under one budget and compare them.
@@ -34,7 +34,7 @@ def compare(
     from apportion.reports import write_report
 
     quiet_libraries()
-    folder = out or Path("runs") / recipe.stem
+    folder = out or Path("runs") / f"compare-{recipe.stem}"
     if as_json:
         comparison = compare_recipe(values, arms, numbers, folder)
         write_report(comparison.path)

@@ -59,6 +59,8 @@ def _print(plan: dict[str, Any]) -> None:
 
 
 def _hours(seconds: float) -> str:
+    if seconds < 1:
+        return "less than a second"
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
