@@ -132,6 +132,20 @@ def test_adapt_moves_the_mixture_and_charges_its_steering(tmp_path, estimator, l
     assert accounts["train"]["flops"] > 0
 
 
+def test_the_read_is_charged_in_the_steps_that_read_and_only_there(tmp_path):
+    """Between one direction and the next, `reads` steps pay for it: two reads a direction cost twice what one costs."""
+    reads = {n: run(tmp_path / str(n), f"mixture={{type: adapt, refresh: 5, reads: {n}}}") for n in (1, 2, 5)}
+    reads[0] = run(tmp_path / "all", "mixture={type: adapt, refresh: 5, reads: null}")
+    for n, done in reads.items():
+        records = history(done)[:-1]  # the last one adds the closing validation to the last step's
+        charged = np.diff([record["spent"].get("meta", {"flops": 0.0})["flops"] for record in records])
+        assert (np.diff([record["step"] for record in records]) == 1).all()
+        # Step 1 trains without a direction; then one direction, and n steps that read, in every five.
+        paid = [charge > 0 for charge in charged[1:]]
+        assert paid == [i % 5 < (n or 5) for i in range(len(paid))], n
+    assert weights(reads[5]) == weights(reads[0])
+
+
 @pytest.mark.parametrize("mixture", sorted(MIXTURES))
 def test_every_mixture_trains_and_its_history_adds_up(tmp_path, mixture):
     shares = dict.fromkeys(load_data(parse_recipe(TINY)).tasks.names, 1 / 20)

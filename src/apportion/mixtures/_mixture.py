@@ -86,13 +86,15 @@ class GradientGuided(Mixture):
         tau: Temperature of the objective; small follows the worst task, large the mean.
         estimator: `in_run` (read from the training backward), `forward` or `unrolled` (exact, dearer).
         refresh: Optimizer steps between validation passes.
+        reads: `in_run` only: steps after each validation pass that are read and move the mixture; None for all.
         examples_per_task: Validation examples a task in each such pass.
         precondition: Take u through Adam's second moment (`in_run` only; the exact estimators always do).
     """
 
     tau: float = Field(1.0, gt=0)
     estimator: Literal["in_run", "forward", "unrolled"] = "in_run"
-    refresh: int = Field(20, ge=1)
+    refresh: int = Field(50, ge=1)
+    reads: int | None = Field(6, ge=1)
     examples_per_task: int = Field(4, ge=1)
     precondition: bool = True
 

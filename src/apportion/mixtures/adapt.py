@@ -34,9 +34,9 @@ class Adapt(GradientGuided):
 
     What it optimises: F(w) = tau log mean_j exp(v_j(theta')/tau) - entropy * H(softmax(w)), theta' one training step on.
     Shapes: T tasks; state holds the logits and Adam's moments over them, (T,) each.
-    Cost, charged to `meta`: every ``refresh`` optimizer steps a forward and backward over ``examples_per_task`` validation
-    examples a task, and in every step one more matmul a trainable layer (`in_run`); or, for `forward` and `unrolled`, the
-    passes documented in `apportion.signals.meta_gradient` every ``refresh`` steps.
+    Cost, charged to `meta`: every ``refresh`` optimizer steps a forward and backward over ``examples_per_task``
+    validation examples a task, and in the ``reads`` steps after it one more matmul a trainable layer (`in_run`); or, for
+    `forward` and `unrolled`, every ``refresh`` steps the passes documented in `apportion.signals.meta_gradient`.
     References: Kadasi et al., ADAPT (arXiv 2512.04555).
     Departures: the logits move by Adam (the paper leaves the step open); `in_run` takes u at theta, first order in the
     learning rate, and through the optimizer's preconditioner; a floor keeps every task in play.

@@ -64,6 +64,7 @@ class Steering:
         self._direction: dict[str, Tensor] = {}
         self._reader: InRunRead | None = None
         self._read: list[tuple[Tensor, Tensor]] = []
+        self._steps_read = 0
 
     @property
     def p(self) -> Tensor:
@@ -87,7 +88,7 @@ class Steering:
     @contextmanager
     def reading(self, model: nn.Module, batch: Batch, lr: float) -> Iterator[None]:
         """Wrap one micro-batch's forward and backward; collects its alignment where the estimator is `in_run`."""
-        if not self.read_in_step or not self._direction:
+        if not self._reads_now():
             yield
             return
         reader = self._reader_of(model)
@@ -99,12 +100,19 @@ class Steering:
 
     def after_step(self) -> None:
         """Move the mixture after an optimizer step, where the step measured something."""
-        if self.read_in_step and self._direction:
+        if self._reads_now():
+            self._steps_read += 1
             alignment = torch.zeros(len(self._pool), dtype=torch.float64)
             for tasks, scores in self._read:
                 alignment.index_add_(0, tasks, scores.double().cpu())
             self._read.clear()
             self._update(alignment=alignment)
+
+    def _reads_now(self) -> bool:
+        mixture = self.mixture
+        if not isinstance(mixture, GradientGuided) or not self._direction:
+            return False
+        return mixture.reads is None or self._steps_read < mixture.reads
 
     def _update(self, losses: Tensor | None = None, alignment: Tensor | None = None) -> None:
         feedback = Feedback(self._ledger.progress, losses, alignment)
@@ -146,7 +154,7 @@ class Steering:
         self._charge(batches, price)
         if mixture.precondition and isinstance(inner, AdamStep):
             u = {name: value * inner.preconditioner(name, value) for name, value in u.items()}
-        self._direction = u
+        self._direction, self._steps_read = u, 0
         self._reader_of(model).set_direction(u)
 
     def _look_ahead(self, mixture: GradientGuided, model: nn.Module, inner: InnerStep) -> None:
@@ -190,6 +198,7 @@ class Steering:
             "turn": self._turn,
             "next_losses": self._next_losses,
             "direction": dict(self._direction),
+            "steps_read": self._steps_read,
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
@@ -197,5 +206,6 @@ class Steering:
         self.state = state["mixture"]
         self._turn = state["turn"]
         self._next_losses = state["next_losses"]
+        self._steps_read = state["steps_read"]
         self._direction = {name: value.to(device) for name, value in state["direction"].items()}
         self._reader = None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import suppress_progress_bars
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from apportion._errors import ApportionError
 from apportion.budget import Ledger
@@ -139,8 +139,13 @@ class BudgetTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save as Trainer does, without its bars and without the pickle of its arguments, which nothing here reads."""
-        with suppress_progress_bars():
+        shown = is_progress_bar_enabled()
+        disable_progress_bar()
+        try:
             super().save_model(output_dir, _internal_call=_internal_call)
+        finally:
+            if shown:
+                enable_progress_bar()
         (Path(output_dir or str(self.args.output_dir)) / "training_args.bin").unlink(missing_ok=True)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
