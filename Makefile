@@ -33,4 +33,5 @@ lint: $(STAMP) ## Check style, format and types.
 
 bench: export OMP_WAIT_POLICY = PASSIVE
 bench: $(STAMP) ## Run every benchmark, one after the other; each prints its table.
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[bench]'
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
