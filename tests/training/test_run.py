@@ -14,6 +14,7 @@ from apportion.budget.flops import ModelFlops
 from apportion.mixtures import MIXTURES
 from apportion.plans.build import load_data, make_model, make_sampler
 from apportion.plans.recipe import overridden, parse_recipe
+from apportion.plans.run import run_recipe
 from apportion.signals.batches import collate
 from apportion.signals.losses import example_losses
 from tests.training.runs import TINY, history, ledger, run, weights
@@ -193,6 +194,26 @@ def test_the_ecosystems_settings_work_with_adapt(tmp_path, settings):
     records = history(done)
     assert records[-1]["macro"] < records[0]["macro"]
     assert done.summary["n_eff"] < 20 - 1e-6
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path):
+    """Stopped after a checkpoint, its file grown by a line: refused; put back: goes on to the end."""
+    data = tmp_path / "reverse.jsonl"
+    rows = [json.dumps({"prompt": f"reverse {n}", "completion": str(n)[::-1]}) + "\n" for n in range(200, 500)]
+    data.write_text("".join(rows))
+    recipe = parse_recipe(overridden(TINY, [f"tasks={{path: '{data}'}}", "budget=600", "validation.every=0.2"]))
+
+    def stop(record, progress):
+        if progress > 0.7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe, tmp_path / "run", stop)
+    data.write_text("".join(rows) + json.dumps({"prompt": "new", "completion": "wen"}) + "\n")
+    with pytest.raises(ApportionError, match="changed since this run began"):
+        run_recipe(recipe, tmp_path / "run")
+    data.write_text("".join(rows))
+    assert run_recipe(recipe, tmp_path / "run").summary["spent"]["train"]["supervised"] > 590
 
 
 def test_a_zero_share_is_never_trained_on_and_max_epochs_caps(tmp_path):

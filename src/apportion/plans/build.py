@@ -59,12 +59,13 @@ def load_data(recipe: Recipe) -> Data:
     Raises:
         ApportionError: Anything wrong with the data or the tokenizer.
     """
-    # Arms and seeds of a comparison share their data: loaded once a process.
-    return _load(json.dumps(recipe.model.model_dump(mode="json")), json.dumps(recipe.tasks.model_dump(mode="json")))
+    # Arms and seeds of a comparison share their data: loaded once a process, and again when its bytes change.
+    model, tasks = (json.dumps(block.model_dump(mode="json")) for block in (recipe.model, recipe.tasks))
+    return _load(model, tasks, recipe.tasks.fingerprint())
 
 
 @lru_cache(maxsize=2)
-def _load(model: str, tasks: str) -> Data:
+def _load(model: str, tasks: str, fingerprint: str) -> Data:
     spec = validate(TasksSpec, json.loads(tasks), "tasks")
     tokenizer = load_tokenizer(validate(ModelSpec, json.loads(model), "model"), spec)
     encoded = load_encoded(spec, tokenizer, spec.max_length)

@@ -52,6 +52,7 @@ class Stream:
         accumulation: int,
         pad_id: int,
     ) -> None:
+        self.fingerprint = collection.fingerprint
         self._splits = [task.train for task in collection.tasks]
         self.sampler = sampler
         self._ledger = ledger

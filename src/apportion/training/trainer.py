@@ -62,6 +62,8 @@ class BudgetTrainer(Trainer):
         ledger: Ledger,
         checkpoints: Path | None,
     ) -> None:
+        if args.n_gpu > 1:
+            args._n_gpu = 1  # Trainer would split each batch over all GPUs it sees; this version uses one
         super().__init__(model=model, args=args, processing_class=tokenizer)
         if self.accelerator.num_processes > 1:
             raise ApportionError("This version trains in one process: start it without 'accelerate launch'.")
@@ -164,6 +166,7 @@ class BudgetTrainer(Trainer):
 
     def _own_state(self) -> dict[str, Any]:
         return {
+            "fingerprint": self.stream.fingerprint,
             "ledger": self.ledger.state_dict(),
             "sampler": self.stream.sampler.state_dict(),
             "steering": self.steering.state_dict(),
@@ -172,8 +175,13 @@ class BudgetTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Load the model as Trainer does, then the ledger, sampler, mixture and history position."""
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
         state = load_state(Path(resume_from_checkpoint))
+        if state["fingerprint"] != self.stream.fingerprint:
+            raise ApportionError(
+                "The tasks' data or the tokenizer changed since this run began: put them back to resume it, "
+                "or start in a new folder."
+            )
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.ledger.load_state_dict(state["ledger"])
         self.stream.sampler.load_state_dict(state["sampler"])
         self.steering.load_state_dict(state["steering"], self.args.device)
