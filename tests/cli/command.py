@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -53,13 +54,20 @@ def ask(capsys: pytest.CaptureFixture[str], *arguments: object) -> Asked:
 
 def start(*arguments: object, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
     """Start the command as a child of its own; ``before`` runs in the child."""
+
+    def in_child() -> None:
+        # A test run started in the background ignores Ctrl-C, and its children would inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if before is not None:
+            before()
+
     return subprocess.Popen(
         [Path(sys.executable).with_name("apportion"), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=before,  # noqa: PLW1509 - a limit can only be set there; no thread is started before exec
+        preexec_fn=in_child,  # noqa: PLW1509 - a limit can only be set there; no thread is started before exec
     )
 
 
