@@ -143,7 +143,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def cosine(lora: bool, warm_up: int = 60) -> float:
+def cosine(lora: bool, warm_up: int = 20) -> float:
     """Cosine of the in-run estimate at theta with the exact one, their means taken out, after ``warm_up`` steps."""
     twin = Bench(lora, warm_up=warm_up)
     inner = twin.inner()
