@@ -86,7 +86,9 @@ class GradientGuided(Mixture):
         tau: Temperature of the objective; small follows the worst task, large the mean.
         estimator: `in_run` (read from the training backward), `forward` or `unrolled` (exact, dearer).
         refresh: Optimizer steps between validation passes.
-        reads: `in_run` only: steps after each validation pass that are read and move the mixture; None for all.
+        reads: `in_run` only: steps between two validation passes, evenly spaced, that are read and move the mixture;
+            None for all.
+        momentum: `in_run` only: share of the old direction in the new one at each validation pass.
         examples_per_task: Validation examples a task in each such pass.
         precondition: Take u through Adam's second moment (`in_run` only; the exact estimators always do).
     """
@@ -94,9 +96,24 @@ class GradientGuided(Mixture):
     tau: float = Field(1.0, gt=0)
     estimator: Literal["in_run", "forward", "unrolled"] = "in_run"
     refresh: int = Field(50, ge=1)
-    reads: int | None = Field(6, ge=1)
-    examples_per_task: int = Field(4, ge=1)
+    reads: int | None = Field(4, ge=1)
+    momentum: float = Field(0.7, ge=0, lt=1)
+    examples_per_task: int = Field(8, ge=1)
     precondition: bool = True
+
+    def irreducible(self, state: State) -> Tensor:
+        """Return f, (T,): what is taken off each task's validation loss in the objective."""
+        raise NotImplementedError
+
+    def reads_at(self, age: int) -> bool:
+        """Return whether a step is read, ``age`` steps after the direction was taken.
+
+        Not the first ones: training swings across narrow valleys, and right after a direction was taken the gradients share
+        its swing, which says nothing of where to go.
+        """
+        if self.reads is None:
+            return True
+        return age in {(i + 1) * self.refresh // (self.reads + 1) for i in range(self.reads)}
 
 
 def uniform(n: int) -> Tensor:

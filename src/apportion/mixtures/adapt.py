@@ -8,9 +8,15 @@ from torch import Tensor
 
 from apportion._errors import ApportionError
 from apportion.mixtures._mixture import Feedback, GradientGuided, State, TaskSizes
+from apportion.mixtures.loss import finite_losses
+from apportion.mixtures.progress import slopes
 
-ADAM_BETAS = (0.9, 0.999)
-ADAM_EPS = 1e-8
+# Measurements that a curve's level is the mean of: single ones are of few examples.
+SMOOTH = 3
+# Weight of the past in the running scale of the meta-gradient.
+SCALE_MEMORY = 0.9
+# Loss, in nats, added to what every task can still lose: differences below it count little.
+GAIN_NOISE = 0.02
 
 
 def logit_gradient(alignment: Tensor, p: Tensor, entropy: float) -> Tensor:
@@ -29,60 +35,119 @@ def logit_gradient(alignment: Tensor, p: Tensor, entropy: float) -> Tensor:
     return -(alignment - p * alignment.sum()) + entropy * p * (log_p + shannon)
 
 
-class Adapt(GradientGuided):
-    """Learnt mixture: logits follow the meta-gradient of a smooth worst-case validation loss, with an entropy bonus.
+def reducible(losses: Tensor, at: Tensor, best: Tensor, window: int) -> Tensor:
+    """Return r_i, what task i's validation loss can still lose within the budget, (T,), by its curve so far.
 
-    What it optimises: F(w) = tau log mean_j exp(v_j(theta')/tau) - entropy * H(softmax(w)), theta' one training step on.
-    Shapes: T tasks; state holds the logits and Adam's moments over them, (T,) each.
+    r_i = min(v_i, max(-slope_i (1 - progress), v_i - best_i, 0)): what it loses at its present pace, or, where it was
+    lower before, what it has to win back. v is the mean of the last three measurements; with fewer, r is the last loss.
+
+    Args:
+        losses: Measurements, (n, T), oldest first, n >= 1.
+        at: Progress of each in [0, 1], (n,).
+        best: Lowest such mean so far, (T,).
+        window: Last measurements that the line is fitted to.
+    """
+    if len(losses) < SMOOTH:
+        return losses[-1].clamp(min=0)
+    now = losses[-SMOOTH:].mean(0)
+    slope, _ = slopes(losses[-window:], at[-window:])
+    gain = torch.maximum(-slope * (1 - at[-1]), now - best)
+    return torch.minimum(gain.clamp(min=0), now.clamp(min=0))
+
+
+class Adapt(GradientGuided):
+    """Learnt mixture: a prior of what each task can still lose, times logits that follow the meta-gradient.
+
+    What it optimises: F(w) = tau log mean_j exp((v_j(theta') - f_j)/tau) - entropy * H(p), theta' one training step on, with
+    f_j = v_j - r_j the part of task j's loss that its curve says will stay.
+    p ~ (r + 0.02)^prior * exp(w), a share ``floor`` of it spread evenly.
+    Shapes: T tasks; state holds the logits (T,), the scale of their gradient, the last ``window`` measured losses (n, T)
+    with their progress (n,), and the lowest smoothed loss of each task (T,).
     Cost, charged to `meta`: every ``refresh`` optimizer steps a forward and backward over ``examples_per_task``
-    validation examples a task, and in the ``reads`` steps after it one more matmul a trainable layer (`in_run`); or, for
-    `forward` and `unrolled`, every ``refresh`` steps the passes documented in `apportion.signals.meta_gradient`.
+    validation examples a task, and in ``reads`` of the steps until the next one more matmul a trainable layer (`in_run`);
+    or, for `forward` and `unrolled`, every ``refresh`` steps the passes documented in `apportion.signals.meta_gradient`
+    and a forward over the validation examples.
     References: Kadasi et al., ADAPT (arXiv 2512.04555).
-    Departures: the logits move by Adam (the paper leaves the step open); `in_run` takes u at theta, first order in the
-    learning rate, and through the optimizer's preconditioner; a floor keeps every task in play.
-    Relations: with one gradient norm for all tasks and no transfer between them it becomes the `loss` mixture.
+    Departures: J is taken of reducible losses, which are the logits' prior too; the logits move by the gradient over its
+    running scale and forget (the paper leaves the step open); `in_run` takes u at theta, averaged over refreshes and
+    through the optimizer's preconditioner, and reads it some steps later; a floor keeps every task in play.
+    Relations: with ``learning_rate`` 0 it is a gentler `progress`; with ``prior`` 0 and ``memory`` 1 the paper's.
 
     Attributes:
         entropy: Bonus lambda for a spread-out mixture; 0 may collapse.
-        learning_rate: Adam's step on the logits.
-        floor: Share of the draws spread evenly whatever the logits say.
+        learning_rate: Step of the logits, for a gradient of its usual size.
+        memory: What a step keeps of the logits; 1 accumulates for ever.
+        prior: Power of what a task can still lose in its share; 0 leaves all to the logits.
+        window: Measurements that a task's pace is read from.
+        floor: Share of the draws spread evenly whatever the rest says.
     """
 
     entropy: float = Field(1e-3, ge=0)
-    learning_rate: float = Field(0.06, gt=0)
+    learning_rate: float = Field(0.03, ge=0)
+    memory: float = Field(0.97, ge=0, le=1)
+    prior: float = Field(0.7, ge=0)
+    window: int = Field(12, ge=SMOOTH)
     floor: float = Field(0.1, ge=0, lt=1)
 
     def init(self, tasks: TaskSizes) -> State:
-        """Return uniform logits and empty moments."""
-        zeros = torch.zeros(len(tasks.names), dtype=torch.float64)
-        return {"logits": zeros, "mean": zeros, "square": zeros, "updates": torch.tensor(0)}
+        """Return uniform logits and an empty record."""
+        count = len(tasks.names)
+        return {
+            "logits": torch.zeros(count, dtype=torch.float64),
+            "scale": torch.zeros((), dtype=torch.float64),
+            "updates": torch.tensor(0),
+            "losses": torch.empty((0, count), dtype=torch.float64),
+            "progress": torch.empty(0, dtype=torch.float64),
+            "best": torch.full((count,), torch.inf, dtype=torch.float64),
+        }
 
     def proportions(self, state: State) -> Tensor:
-        """Return p = (1 - floor) softmax(w) + floor / T."""
+        """Return p, (T,); uniform before the first measurement."""
         logits = state["logits"]
+        if len(state["losses"]):
+            logits = logits + self.prior * (self._reducible(state) + GAIN_NOISE).log()
         return (1 - self.floor) * torch.softmax(logits, 0) + self.floor / len(logits)
 
+    def irreducible(self, state: State) -> Tensor:
+        """Return f, (T,): what of each task's loss will stay, by its curve; zeros before the first measurement."""
+        losses = state["losses"]
+        if not len(losses):
+            return torch.zeros_like(state["logits"])
+        return losses[-1] - self._reducible(state).minimum(losses[-1])
+
     def update(self, state: State, feedback: Feedback) -> State:
-        """Take one Adam step on the logits along the meta-gradient in ``feedback.alignment``.
+        """Record the losses in ``feedback``, and step the logits along the meta-gradient of its alignment.
 
         Raises:
-            ApportionError: The alignment is not finite.
+            ApportionError: A loss or an alignment that is not finite.
         """
-        if feedback.alignment is None:
-            return state
-        if not torch.isfinite(feedback.alignment).all():
+        if feedback.losses is not None:
+            state = self._recorded(state, finite_losses(feedback.losses), feedback.progress)
+        if feedback.alignment is not None:
+            state = self._stepped(state, feedback.alignment.double())
+        return state
+
+    def _reducible(self, state: State) -> Tensor:
+        return reducible(state["losses"], state["progress"], state["best"], self.window)
+
+    def _recorded(self, state: State, losses: Tensor, progress: float) -> State:
+        rows = torch.cat([state["losses"], losses[None]])[-self.window :]
+        at = torch.cat([state["progress"], torch.tensor([progress], dtype=torch.float64)])[-self.window :]
+        best = state["best"]
+        if len(rows) >= SMOOTH:
+            best = torch.minimum(best, rows[-SMOOTH:].mean(0))
+        return {**state, "losses": rows, "progress": at, "best": best}
+
+    def _stepped(self, state: State, alignment: Tensor) -> State:
+        if not torch.isfinite(alignment).all():
             raise ApportionError(
                 "A task's alignment is not a finite number: training has diverged; lower 'training.learning_rate'."
             )
-        # The floor scales every dp/dw by (1 - floor) and shifts p a little; Adam's step does not see the former.
-        gradient = logit_gradient(feedback.alignment.double(), self.proportions(state), self.entropy)
-        (b1, b2), t = ADAM_BETAS, int(state["updates"]) + 1
-        mean = b1 * state["mean"] + (1 - b1) * gradient
-        square = b2 * state["square"] + (1 - b2) * gradient**2
-        step = mean / (1 - b1**t) / ((square / (1 - b2**t)).sqrt() + ADAM_EPS)
-        return {
-            "logits": state["logits"] - self.learning_rate * step,
-            "mean": mean,
-            "square": square,
-            "updates": torch.tensor(t),
-        }
+        # The floor and the prior shift p; the gradient by the logits keeps its form, but for a factor of 1 - floor.
+        gradient = logit_gradient(alignment, self.proportions(state), self.entropy)
+        square = (gradient**2).mean()
+        first = int(state["updates"]) == 0
+        scale = square if first else SCALE_MEMORY * state["scale"] + (1 - SCALE_MEMORY) * square
+        step = gradient / scale.sqrt().clamp(min=torch.finfo(scale.dtype).tiny)
+        logits = self.memory * state["logits"] - self.learning_rate * step
+        return {**state, "logits": logits, "scale": scale, "updates": state["updates"] + 1}

@@ -140,7 +140,7 @@ def _meta(recipe: Recipe, data: Data, parts: Parts, steps: int, processed: float
         spent = _passes(batches, flops.train, steps / method.refresh)
         again = flops.forward if len(batches) > 1 else (lambda tokens, squares: 0.0)
         spent["flops"] += _passes(batches, again, steps / method.refresh)["flops"]
-        read = 1.0 if method.reads is None else min(method.reads / method.refresh, 1.0)
+        read = sum(method.reads_at(age) for age in range(method.refresh)) / method.refresh
         return {**spent, "flops": spent["flops"] + read * flops.in_run_read(processed)}
-    # Training and validation examples alike are taken forward and back, the training ones twice.
+    # Training and validation examples alike are taken forward and back, the training ones twice, the others measured too.
     return _passes(batches, lambda tokens, squares: 3 * flops.train(tokens, squares), steps / method.refresh)

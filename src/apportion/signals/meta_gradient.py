@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from apportion.signals.batches import Batch
 from apportion.signals.inner_step import InnerStep
 from apportion.signals.losses import Parameters, example_losses, example_nll, mean_by_task, measuring
-from apportion.signals.objective import emphasis, smooth_worst
+from apportion.signals.objective import SmoothWorst
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
@@ -37,7 +37,9 @@ def validation_losses(model: nn.Module, batch: Batch, parameters: Parameters | N
     return mean_by_task(sums, counts, batch.tasks, n_tasks)
 
 
-def unrolled(model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, tau: float) -> Tensor:
+def unrolled(
+    model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, objective: SmoothWorst
+) -> Tensor:
     """Return -dJ/dp, (T,), by autograd through the differentiable step: the literal reference.
 
     Args:
@@ -46,7 +48,7 @@ def unrolled(model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner
         validation: Validation examples of all tasks.
         p: The mixture, (T,).
         inner: The optimizer's next step.
-        tau: Temperature of the objective.
+        objective: What is lowered, of the losses v.
 
     Cost: a forward and a double backward over ``train``, a forward and backward over ``validation``; charged by the caller
     to `meta`. Keeps the whole graph: about 2.5 times plain training's memory.
@@ -60,12 +62,14 @@ def unrolled(model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner
             name: parameter - inner.lr * inner.update(name, gradient)
             for (name, parameter), gradient in zip(theta.items(), gradients, strict=True)
         }
-        objective = smooth_worst(validation_losses(model, validation, moved, len(p)), tau)
-        (slope,) = torch.autograd.grad(objective, share)
+        reached = objective(validation_losses(model, validation, moved, len(p)))
+        (slope,) = torch.autograd.grad(reached, share)
     return -slope.detach()
 
 
-def forward(model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, tau: float) -> Tensor:
+def forward(
+    model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, objective: SmoothWorst
+) -> Tensor:
     """Return -dJ/dp, (T,), by one forward-mode pass of the task losses along u; exact, and no graph is kept.
 
     Arguments as for `unrolled`. Cost: a forward and backward over ``train`` (for g) and over ``validation`` (for u), and one
@@ -81,8 +85,8 @@ def forward(model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner:
             name: (parameter - inner.lr * inner.update(name, g[name])).detach().requires_grad_()
             for name, parameter in theta.items()
         }
-        objective = smooth_worst(validation_losses(model, validation, moved, len(p)), tau)
-        slopes = torch.autograd.grad(objective, list(moved.values()), materialize_grads=True)
+        reached = objective(validation_losses(model, validation, moved, len(p)))
+        slopes = torch.autograd.grad(reached, list(moved.values()), materialize_grads=True)
         u = {n: s * inner.derivative(n, g[n]) for (n, s) in zip(moved, slopes, strict=True)}
         here = {name: parameter.detach() for name, parameter in theta.items()}
         change = jvp(lambda at: train_losses(model, train, at, len(p)), (here,), (u,))[1]
@@ -90,7 +94,7 @@ def forward(model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner:
 
 
 def direction(
-    model: nn.Module, validation: Sequence[Batch], n_tasks: int, tau: float
+    model: nn.Module, validation: Sequence[Batch], n_tasks: int, objective: SmoothWorst
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return u = grad J at theta by parameter name, and v, the losses it was taken at, (T,).
 
@@ -105,14 +109,14 @@ def direction(
     with mode:
         if len(validation) == 1:
             losses = validation_losses(model, validation[0], None, n_tasks)
-            gradients = torch.autograd.grad(smooth_worst(losses, tau), list(theta.values()), materialize_grads=True)
+            gradients = torch.autograd.grad(objective(losses), list(theta.values()), materialize_grads=True)
             return dict(zip(theta, gradients, strict=True)), losses.detach()
         with torch.no_grad():
             parts = [(*example_nll(model, batch), batch.tasks) for batch in validation]
             sums, counts, tasks = (torch.cat(column) for column in zip(*parts, strict=True))
             losses = mean_by_task(sums, counts, tasks, n_tasks)
             tokens = sums.new_zeros(n_tasks).index_add(0, tasks, counts).clamp(min=1)
-            scale = emphasis(losses, tau) / tokens
+            scale = objective.emphasis(losses) / tokens
         total = {name: torch.zeros_like(parameter) for name, parameter in theta.items()}
         for batch in validation:
             sums, _ = example_nll(model, batch)

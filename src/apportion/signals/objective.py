@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,6 +21,25 @@ def smooth_worst(losses: Tensor, tau: float) -> Tensor:
     return tau * (torch.logsumexp(losses / tau, dim=0) - math.log(losses.shape[0]))
 
 
-def emphasis(losses: Tensor, tau: float) -> Tensor:
-    """Return dJ/dv = softmax(v / tau), (T,): how much each task's loss counts."""
-    return torch.softmax(losses / tau, dim=0)
+@dataclass(frozen=True)
+class SmoothWorst:
+    """The objective that meta-gradients lower: J of what each task's loss stands above its floor.
+
+    Attributes:
+        tau: Temperature.
+        irreducible: f_j, taken off each task's loss, (T,); None for nothing.
+    """
+
+    tau: float
+    irreducible: Tensor | None = None
+
+    def _reducible(self, losses: Tensor) -> Tensor:
+        return losses if self.irreducible is None else losses - self.irreducible.to(losses)
+
+    def __call__(self, losses: Tensor) -> Tensor:
+        """Return J of the losses (T,), a scalar."""
+        return smooth_worst(self._reducible(losses), self.tau)
+
+    def emphasis(self, losses: Tensor) -> Tensor:
+        """Return dJ/dv = softmax((v - f) / tau), (T,): how much each task's loss counts."""
+        return torch.softmax(self._reducible(losses) / self.tau, dim=0)

@@ -17,6 +17,7 @@ from apportion.signals.batches import Batch
 from apportion.signals.in_run import InRunRead
 from apportion.signals.inner_step import AdamStep, InnerStep, of_optimizer
 from apportion.signals.losses import task_losses
+from apportion.signals.objective import SmoothWorst
 from apportion.training.allowance import Allowance
 from apportion.training.cadence import next_due
 from apportion.training.validation import Picked, batched, rotating
@@ -64,7 +65,7 @@ class Steering:
         self._direction: dict[str, Tensor] = {}
         self._reader: InRunRead | None = None
         self._read: list[tuple[Tensor, Tensor]] = []
-        self._steps_read = 0
+        self._age = 0
 
     @property
     def p(self) -> Tensor:
@@ -101,18 +102,16 @@ class Steering:
     def after_step(self) -> None:
         """Move the mixture after an optimizer step, where the step measured something."""
         if self._reads_now():
-            self._steps_read += 1
             alignment = torch.zeros(len(self._pool), dtype=torch.float64)
             for tasks, scores in self._read:
                 alignment.index_add_(0, tasks, scores.double().cpu())
             self._read.clear()
             self._update(alignment=alignment)
+        self._age += 1
 
     def _reads_now(self) -> bool:
         mixture = self.mixture
-        if not isinstance(mixture, GradientGuided) or not self._direction:
-            return False
-        return mixture.reads is None or self._steps_read < mixture.reads
+        return isinstance(mixture, GradientGuided) and bool(self._direction) and mixture.reads_at(self._age)
 
     def _update(self, losses: Tensor | None = None, alignment: Tensor | None = None) -> None:
         feedback = Feedback(self._ledger.progress, losses, alignment)
@@ -150,12 +149,20 @@ class Steering:
         if not self._allowance.affords(price):
             return
         device = next(model.parameters()).device
-        u, _ = meta_gradient.direction(model, [b.to(device) for b in batches], len(self._pool), mixture.tau)
+        u, losses = meta_gradient.direction(
+            model, [b.to(device) for b in batches], len(self._pool), self._objective(mixture)
+        )
         self._charge(batches, price)
         if mixture.precondition and isinstance(inner, AdamStep):
             u = {name: value * inner.preconditioner(name, value) for name, value in u.items()}
-        self._direction, self._steps_read = u, 0
+        for name, old in self._direction.items():
+            u[name].lerp_(old, mixture.momentum)
+        self._direction, self._age = u, 0
         self._reader_of(model).set_direction(u)
+        self._update(losses=losses)
+
+    def _objective(self, mixture: GradientGuided) -> SmoothWorst:
+        return SmoothWorst(mixture.tau, mixture.irreducible(self.state))
 
     def _look_ahead(self, mixture: GradientGuided, model: nn.Module, inner: InnerStep) -> None:
         """Estimate by `forward` or `unrolled`: one training batch of every task, one step ahead."""
@@ -168,13 +175,16 @@ class Steering:
         literal = mixture.estimator == "unrolled"
         again = (self._flops.train if literal else self._flops.jvp)(train.processed, train.squares)
         price = again + sum(self._flops.train(b.processed, b.squares) for b in (train, validation))
+        price += self._flops.forward(validation.processed, validation.squares)
         if not self._allowance.affords(price):
             return
         device, p = next(model.parameters()).device, self.p
         estimate = meta_gradient.unrolled if literal else meta_gradient.forward
-        slope = estimate(model, train.to(device), validation.to(device), p.to(device), inner, mixture.tau)
+        train, validation, objective = train.to(device), validation.to(device), self._objective(mixture)
+        slope = estimate(model, train, validation, p.to(device), inner, objective)
+        losses = task_losses(model, [validation], len(self._pool), device)
         self._charge([train, validation], price)
-        self._update(alignment=p * slope.double().cpu())
+        self._update(losses, alignment=p * slope.double().cpu())
 
     def _charge(self, batches: Sequence[Batch], flops: float) -> None:
         self._ledger.charge(
@@ -198,7 +208,7 @@ class Steering:
             "turn": self._turn,
             "next_losses": self._next_losses,
             "direction": dict(self._direction),
-            "steps_read": self._steps_read,
+            "age": self._age,
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
@@ -206,6 +216,6 @@ class Steering:
         self.state = state["mixture"]
         self._turn = state["turn"]
         self._next_losses = state["next_losses"]
-        self._steps_read = state["steps_read"]
+        self._age = state["age"]
         self._direction = {name: value.to(device) for name, value in state["direction"].items()}
         self._reader = None

@@ -1,0 +1,148 @@
+"""What is run: one cell is a suite, an architecture, a budget, an arm and a seed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from suites import SUITES
+
+from apportion.plans.recipe import read_yaml
+
+HERE = Path(__file__).parent
+CELLS = Path("runs/tokens_to_target/cells")
+BASES = Path("runs/tokens_to_target/base")
+
+ARMS: dict[str, dict[str, Any]] = {
+    "uniform": {"type": "uniform"},
+    "proportional": {"type": "proportional"},
+    "temperature": {"type": "temperature", "t": 2.0},
+    "loss": {"type": "loss"},
+    "progress": {"type": "progress"},
+    "adapt": {"type": "adapt"},
+}
+STATIC = ("uniform", "proportional", "temperature")
+SEEDS = {"generated": range(5), "natural": range(3)}
+# Learning rates are chosen, and settings compared, on seeds that are not reported.
+TUNING_SEED, ABLATION_SEEDS = 100, (100, 101)
+RATES = {"generated": (5.0e-4, 1.0e-3, 2.0e-3), "natural": (5.0e-4, 1.0e-3, 2.0e-3)}
+TUNED = {"generated": ("playground", "llama", "120k"), "natural": ("natural", "llama", "5%")}
+NATURAL = (("llama", "1%"), ("llama", "5%"), ("llama", "10%"), ("qwen3", "5%"), ("gemma3", "5%"))
+
+
+class NotReady(Exception):
+    """The cell needs the tuning first."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run; ``settings`` are the arm's mixture, ``rate`` a learning rate of the grid or None for the best."""
+
+    suite: str
+    arch: str
+    budget: str
+    arm: str
+    seed: int
+    settings: tuple[tuple[str, Any], ...]
+    rate: float | None = None
+
+    @property
+    def family(self) -> str:
+        """Return ``natural`` or ``generated``."""
+        return "natural" if self.suite == "natural" else "generated"
+
+    @property
+    def folder(self) -> Path:
+        """Where it runs."""
+        kind = self.arm if self.rate is None else f"rate-{self.rate:g}"
+        return CELLS / self.suite / f"{self.arch}-{self.budget.rstrip('%')}" / kind / f"seed-{self.seed}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether its summary is written."""
+        return (self.folder / "summary.json").exists()
+
+    def recipe(self) -> dict[str, Any]:
+        """Return its recipe as plain values.
+
+        Raises:
+            NotReady: The learning rate is not chosen yet.
+        """
+        values = read_yaml(HERE / f"{self.family}.yaml")
+        if self.family == "natural":
+            values["model"] = {"name": str(BASES / self.arch / "model")}
+        else:
+            values["tasks"] = {**values["tasks"], "path": f"runs/tokens_to_target/data/{self.suite}"}
+        rate = self.rate or best_rate(self.family)
+        training = {**values["training"], "learning_rate": rate}
+        return {
+            **values,
+            "budget": self.budget,
+            "mixture": dict(self.settings),
+            "training": training,
+            "seed": self.seed,
+        }
+
+
+def cell(suite: str, arch: str, budget: str, arm: str, seed: int, rate: float | None = None) -> Cell:
+    """Return the cell of one of the study's arms."""
+    return Cell(suite, arch, budget, arm, seed, tuple(ARMS[arm].items()), rate)
+
+
+def tuning() -> list[Cell]:
+    """Uniform at each learning rate, once for the generated suites and once for Natural Instructions."""
+    return [cell(*place, "uniform", TUNING_SEED, rate) for family, place in TUNED.items() for rate in RATES[family]]
+
+
+def best_rate(family: str) -> float:
+    """Return the learning rate at which uniform ends lowest.
+
+    Raises:
+        NotReady: Not all of the grid is run.
+    """
+    found: dict[float, float] = {}
+    for trial in tuning():
+        if trial.family == family:
+            if not trial.finished:
+                raise NotReady
+            assert trial.rate is not None
+            summary = json.loads((trial.folder / "summary.json").read_text())
+            found[trial.rate] = float(summary["final"]["macro"])
+    return min(found, key=lambda rate: found[rate])
+
+
+def generated() -> list[Cell]:
+    """Every suite, seed and arm; all arms of a seed before the next seed."""
+    return [cell(suite, "llama", "120k", arm, seed) for seed in SEEDS["generated"] for suite in SUITES for arm in ARMS]
+
+
+def natural() -> list[Cell]:
+    """Every architecture and budget, seed and arm."""
+    return [
+        cell("natural", arch, budget, arm, seed)
+        for seed in SEEDS["natural"]
+        for arch, budget in NATURAL
+        for arm in ARMS
+    ]
+
+
+# What each part of ADAPT mixtures does: its settings one at a time, on seeds that are not reported.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "uniform": {"type": "uniform"},
+    "progress": {"type": "progress"},
+    "adapt": {"type": "adapt"},
+    "no gradient": {"type": "adapt", "learning_rate": 0.0},
+    "no prior": {"type": "adapt", "prior": 0.0},
+}
+
+
+def ablation() -> list[Cell]:
+    """Every variant on three suites, all variants of a seed before the next seed."""
+    return [
+        Cell(suite, "llama", "120k", f"ablation {name}", seed, tuple(settings.items()))
+        for seed in ABLATION_SEEDS
+        for name, settings in VARIANTS.items()
+        for suite in ("playground", "noisy", "related")
+    ]
