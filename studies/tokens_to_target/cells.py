@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suites import SUITES
-
 from apportion.plans.recipe import read_yaml
+from studies.natural import BASES, TASKS
+from studies.tokens_to_target.suites import SUITES
 
 HERE = Path(__file__).parent
-CELLS = Path("runs/tokens_to_target/cells")
-BASES = Path("runs/tokens_to_target/base")
+DATA = Path("runs/tokens_to_target/data")
+CELLS = Path("runs/tokens_to_target")
 
 ARMS: dict[str, dict[str, Any]] = {
     "uniform": {"type": "uniform"},
@@ -27,12 +27,12 @@ STATIC = ("uniform", "proportional", "temperature")
 SEEDS = {"generated": range(5), "natural": range(3)}
 # Learning rates are chosen, and settings compared, on seeds that are not reported.
 TUNING_SEED, ABLATION_SEEDS = 100, (100, 101)
-RATES = {"generated": (5.0e-4, 1.0e-3, 2.0e-3), "natural": (5.0e-4, 1.0e-3, 2.0e-3)}
+RATES = {"generated": (2.5e-4, 5.0e-4, 1.0e-3), "natural": (1.0e-3, 2.0e-3, 4.0e-3)}
 TUNED = {"generated": ("playground", "llama", "120k"), "natural": ("natural", "llama", "5%")}
 NATURAL = (("llama", "1%"), ("llama", "5%"), ("llama", "10%"), ("qwen3", "5%"), ("gemma3", "5%"))
 
 
-class NotReady(Exception):
+class NotTunedError(Exception):
     """The cell needs the tuning first."""
 
 
@@ -56,8 +56,10 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Where it runs."""
-        kind = self.arm if self.rate is None else f"rate-{self.rate:g}"
-        return CELLS / self.suite / f"{self.arch}-{self.budget.rstrip('%')}" / kind / f"seed-{self.seed}"
+        part = "tuning" if self.rate else "ablation" if self.seed in ABLATION_SEEDS else "cells"
+        kind = f"rate-{self.rate:g}" if self.rate else self.arm
+        place = f"{self.suite}-{self.arch}-{self.budget.rstrip('%')}"
+        return CELLS / part / place / kind / f"seed-{self.seed}"
 
     @property
     def finished(self) -> bool:
@@ -68,13 +70,14 @@ class Cell:
         """Return its recipe as plain values.
 
         Raises:
-            NotReady: The learning rate is not chosen yet.
+            NotTunedError: The learning rate is not chosen yet.
         """
         values = read_yaml(HERE / f"{self.family}.yaml")
         if self.family == "natural":
             values["model"] = {"name": str(BASES / self.arch / "model")}
+            values["tasks"] = {**values["tasks"], "path": str(TASKS)}
         else:
-            values["tasks"] = {**values["tasks"], "path": f"runs/tokens_to_target/data/{self.suite}"}
+            values["tasks"] = {**values["tasks"], "path": str(DATA / self.suite)}
         rate = self.rate or best_rate(self.family)
         training = {**values["training"], "learning_rate": rate}
         return {
@@ -100,13 +103,13 @@ def best_rate(family: str) -> float:
     """Return the learning rate at which uniform ends lowest.
 
     Raises:
-        NotReady: Not all of the grid is run.
+        NotTunedError: Not all of the grid is run.
     """
     found: dict[float, float] = {}
     for trial in tuning():
         if trial.family == family:
             if not trial.finished:
-                raise NotReady
+                raise NotTunedError
             assert trial.rate is not None
             summary = json.loads((trial.folder / "summary.json").read_text())
             found[trial.rate] = float(summary["final"]["macro"])
@@ -133,6 +136,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "uniform": {"type": "uniform"},
     "progress": {"type": "progress"},
     "adapt": {"type": "adapt"},
+    "more measured": {"type": "adapt", "examples_per_task": 8, "refresh": 50},
     "no gradient": {"type": "adapt", "learning_rate": 0.0},
     "no prior": {"type": "adapt", "prior": 0.0},
 }
@@ -141,7 +145,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def ablation() -> list[Cell]:
     """Every variant on three suites, all variants of a seed before the next seed."""
     return [
-        Cell(suite, "llama", "120k", f"ablation {name}", seed, tuple(settings.items()))
+        Cell(suite, "llama", "120k", name, seed, tuple(settings.items()))
         for seed in ABLATION_SEEDS
         for name, settings in VARIANTS.items()
         for suite in ("playground", "noisy", "related")

@@ -1,4 +1,4 @@
-"""Five generated suites: the playground as it is, and four in which tasks repeat, mislead, starve or depend on each other."""
+"""Five generated suites: the playground, and four whose tasks repeat, mislead, starve or depend on each other."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def imbalanced() -> Suite:
 def related() -> Suite:
     """Families whose later members build on the earlier ones, and two pairs that contradict each other.
 
-    The members of a contradicting pair have the same prompts and different answers: what lowers one's loss raises the other's.
+    The members of a contradicting pair have the same prompts and different answers: what helps one harms the other.
     """
 
     def shift(by: int) -> Callable[[str], str]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from cells import ARMS, STATIC, Cell, best_rate, generated, natural
-from suites import NOISE
+from studies.tokens_to_target.cells import ARMS, STATIC, Cell, best_rate, generated, natural
+from studies.tokens_to_target.suites import NOISE
 
 from apportion.runs import read_run
 from apportion.runs.curves import Curve, curve, share_to_best, tokens_spent
@@ -155,7 +155,8 @@ def table(summary: Result) -> str:
         lines += [
             f"**{spot}**, {head['seeds']} seeds",
             "",
-            "| arm | macro loss (range) | over uniform | worst | J | tokens to uniform's best J | to proportional's | FLOPs, all accounts | n_eff |",
+            "| arm | macro loss (range) | over uniform | worst | J | tokens to uniform's best J | to proportional's "
+            "| FLOPs, all accounts | n_eff |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
         for arm, entry in summary["arms"].items():

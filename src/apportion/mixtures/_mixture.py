@@ -95,10 +95,10 @@ class GradientGuided(Mixture):
 
     tau: float = Field(1.0, gt=0)
     estimator: Literal["in_run", "forward", "unrolled"] = "in_run"
-    refresh: int = Field(50, ge=1)
+    refresh: int = Field(60, ge=1)
     reads: int | None = Field(4, ge=1)
     momentum: float = Field(0.7, ge=0, lt=1)
-    examples_per_task: int = Field(8, ge=1)
+    examples_per_task: int = Field(4, ge=1)
     precondition: bool = True
 
     def irreducible(self, state: State) -> Tensor:

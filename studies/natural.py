@@ -1,4 +1,4 @@
-"""Natural Instructions, shortened so that a small model on a CPU can learn from it, and base models pre-trained on its inputs."""
+"""Natural Instructions, shortened for a small model on a CPU, and base models pre-trained on its inputs."""
 
 from __future__ import annotations
 
@@ -32,8 +32,15 @@ SHAPE = {
 }
 
 
-def write_tasks(folder: Path) -> None:
-    """Write one JSONL file a category, from the task files under ``APPORTION_DATA``."""
+ROOT = Path("runs/natural")
+TASKS, BASES, TEXT = ROOT / "tasks", ROOT / "base", ROOT / "inputs.jsonl"
+VALIDATION = 0.1
+
+
+def write_tasks() -> None:
+    """Write one JSONL file a category, from the task files under ``APPORTION_DATA``, unless they are there."""
+    if TASKS.exists():
+        return
     rows: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
     for file in sorted((_data() / "natural-instructions").glob("*/*.json.gz")):
         with gzip.open(file, "rt", encoding="utf-8") as stream:
@@ -42,19 +49,23 @@ def write_tasks(folder: Path) -> None:
         for instance in content["Instances"]:
             prompt = f"{definition}\n{_cut(instance['input'], INPUT)}"
             rows[file.parent.name].append({"prompt": prompt, "completion": _cut(instance["output"][0], OUTPUT)})
-    folder.mkdir(parents=True, exist_ok=True)
+    TASKS.mkdir(parents=True)
     for category, examples in rows.items():
         kept = examples if len(examples) <= MANY else [e for e in examples if _third(e["prompt"])]
-        (folder / f"{category}.jsonl").write_text("".join(json.dumps(example) + "\n" for example in kept))
+        (TASKS / f"{category}.jsonl").write_text("".join(json.dumps(example) + "\n" for example in kept))
 
 
-def write_base(architecture: str, tasks: Path, text: Path, out: Path) -> None:
+def has_base(architecture: str) -> bool:
+    """Whether the base model of an architecture is trained."""
+    return (BASES / architecture / "summary.json").exists()
+
+
+def write_base(architecture: str) -> None:
     """Pre-train a model from scratch on the training prompts as plain text; nothing that is validated on is in it."""
-    if not text.exists():
-        collection = load_tasks(str(tasks), validation=0.1)
+    if not TEXT.exists():
+        collection = load_tasks(str(TASKS), validation=VALIDATION)
         prompts = [example.prompt for task in collection for example in task.train]
-        text.parent.mkdir(parents=True, exist_ok=True)
-        text.write_text("".join(json.dumps({"text": prompt}) + "\n" for prompt in dict.fromkeys(prompts)))
+        TEXT.write_text("".join(json.dumps({"text": prompt}) + "\n" for prompt in dict.fromkeys(prompts)))
     run_recipe(
         parse_recipe(
             {
@@ -62,7 +73,7 @@ def write_base(architecture: str, tasks: Path, text: Path, out: Path) -> None:
                     "config": SHAPE | ARCHITECTURES[architecture],
                     "tokenizer": {"train": "bpe", "vocab_size": 2048},
                 },
-                "tasks": {"source": "jsonl", "path": str(text), "max_length": 128, "validation": 0.01},
+                "tasks": {"source": "jsonl", "path": str(TEXT), "max_length": 128, "validation": 0.01},
                 "budget": "1.5M",
                 "validation": {"every": "10%", "examples_per_task": 128},
                 "training": {
@@ -74,7 +85,7 @@ def write_base(architecture: str, tasks: Path, text: Path, out: Path) -> None:
                 "seed": 0,
             }
         ),
-        out,
+        BASES / architecture,
     )
 
 
