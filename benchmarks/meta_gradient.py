@@ -173,7 +173,7 @@ def whole_run(bench: Bench, plain: float, ratio: float) -> float:
     rows = bench.n_tasks * method.examples_per_task
     bench.validation = batch(3, bench.n_tasks, rows, 4096)
     taken = statistics.median(seconds(bench.take_direction) for _ in range(3))
-    reads = 1.0 if method.reads is None else min(method.reads / method.refresh, 1.0)
+    reads = sum(method.reads_at(age) for age in range(method.refresh)) / method.refresh
     return 1 + reads * (ratio - 1) + taken / plain / method.refresh
 
 
