@@ -172,6 +172,7 @@ def assemble(recipe: Recipe, data: Data, flops: ModelFlops, output: Path) -> Par
         micro_batch=args.per_device_train_batch_size,
         accumulation=args.gradient_accumulation_steps,
         pad_id=data.pad_id,
+        row_length=recipe.tasks.max_length if recipe.packing else None,
     )
     return Parts(args, ledger, allowance, flops, steering, stream, report, train_flops)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from transformers import TrainingArguments
 
 from apportion._config import Config, validate
@@ -66,11 +66,21 @@ class Recipe(Config):
     selection: SelectionSpec = SelectionSpec()
     mixture: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
     weights: WeightsSpec = WeightsSpec()
+    packing: bool = False
     validation: ValidationSpec = ValidationSpec()
     training: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
     _checked = field_validator("training")(checked)
+
+    @field_validator("packing")
+    @classmethod
+    def _apart(cls, value: bool, info: ValidationInfo) -> bool:
+        model = info.data.get("model")
+        # transformers tells packed examples apart by their positions here only where each batch is a single row.
+        if value and model is not None and model.attention == "flash_attention_2":
+            raise ValueError("needs 'model.attention' sdpa or eager, which keep the examples of a row apart")
+        return value
 
     @field_validator("mixture", "selection", "weights", mode="before")
     @classmethod

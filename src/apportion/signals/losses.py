@@ -25,12 +25,12 @@ def example_nll(model: nn.Module, batch: Batch, parameters: Parameters | None = 
 
     Cost: one forward pass, which the caller charges. Only supervised positions are raised to fp32.
     """
-    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "use_cache": False}
+    inputs = batch.model_inputs
     output = model(**inputs) if parameters is None else functional_call(model, dict(parameters), (), inputs)
     logits = output.logits.flatten(0, 1)[batch.positions]
     nll = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), batch.targets, reduction="none")
     zeros = nll.new_zeros(len(batch))
-    return zeros.index_add(0, batch.rows, nll), zeros.index_add(0, batch.rows, torch.ones_like(nll))
+    return zeros.index_add(0, batch.examples, nll), zeros.index_add(0, batch.examples, torch.ones_like(nll))
 
 
 def example_losses(model: nn.Module, batch: Batch, parameters: Parameters | None = None) -> Tensor:

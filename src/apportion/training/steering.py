@@ -92,11 +92,15 @@ class Steering:
             yield
             return
         reader = self._reader_of(model)
-        with reader.reading(len(batch), next(model.parameters()).device) as scores:
+        with reader.reading(batch, next(model.parameters()).device) as scores:
             yield
         # Left on the device until the step is over: reading it here would wait for the backward pass.
         self._read.append((batch.tasks, lr * scores))
         self._charge([], self._flops.in_run_read(batch.processed))
+
+    def rescale(self, factor: Tensor) -> None:
+        """Scale what this step's micro-batches read, as its gradient was scaled after their backward passes."""
+        self._read = [(tasks, scores * factor) for tasks, scores in self._read]
 
     def after_step(self) -> None:
         """Move the mixture after an optimizer step, where the step measured something."""

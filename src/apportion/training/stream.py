@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from apportion.budget import Ledger
-from apportion.signals.batches import Batch, collate
+from apportion.signals.batches import Batch, collate, pack
 from apportion.tasks import EncodedCollection
 from apportion.training.allowance import Allowance
 from apportion.training.sampler import TaskSampler
@@ -18,10 +18,18 @@ Draw = tuple[int, int]
 
 @dataclass(frozen=True)
 class StepBatches:
-    """One optimizer step: exactly as many micro-batches as are accumulated, None for an empty one, empty ones first."""
+    """One optimizer step: exactly as many micro-batches as are accumulated, None for an empty one, empty ones first.
+
+    ``draws`` are each micro-batch's examples as (task, index in its train split), in the order of its examples.
+    """
 
     batches: list[Batch | None]
-    examples: int
+    draws: list[list[Draw]]
+
+    @property
+    def examples(self) -> int:
+        """Examples in the step."""
+        return sum(map(len, self.draws))
 
 
 class Stream:
@@ -37,6 +45,7 @@ class Stream:
         micro_batch: Examples in a micro-batch.
         accumulation: Micro-batches in a step.
         pad_id: Padding token.
+        row_length: Tokens of a row that several examples share; None gives each example a row of its own.
     """
 
     def __init__(  # noqa: PLR0913 - the joint where data, draws and budget meet
@@ -51,6 +60,7 @@ class Stream:
         micro_batch: int,
         accumulation: int,
         pad_id: int,
+        row_length: int | None = None,
     ) -> None:
         self.fingerprint = collection.fingerprint
         self._splits = [task.train for task in collection.tasks]
@@ -61,6 +71,7 @@ class Stream:
         self._micro_batch = micro_batch
         self._accumulation = accumulation
         self._pad_id = pad_id
+        self._row_length = row_length
         self._allowance = allowance
         self.finished = False
 
@@ -78,8 +89,8 @@ class Stream:
             self.finished = True
         if not fitting:
             return None
-        batches = self._collate(fitting)
-        for batch in batches:
+        step = self._collate(fitting)
+        for batch in step.batches:
             if batch is not None:
                 self._ledger.charge(
                     "train",
@@ -89,7 +100,7 @@ class Stream:
                     flops=self._train_flops(batch.processed, batch.squares),
                 )
         self.finished = self.finished or self._allowance.left <= 0
-        return StepBatches(batches, len(fitting))
+        return step
 
     def _price(self, draw: Draw) -> float:
         task, index = draw
@@ -107,13 +118,29 @@ class Stream:
                 return draws[:count]
         return draws
 
-    def _collate(self, draws: list[Draw]) -> list[Batch | None]:
-        # Examples of like length share a micro-batch: less padding, same step.
-        ordered = sorted(draws, key=lambda d: int(self._splits[d[0]].processed[d[1]]))
-        parts = np.array_split(np.arange(len(ordered)), self._accumulation)
+    def _collate(self, draws: list[Draw]) -> StepBatches:
+        rows = self._rows(draws)
+        chosen: list[list[Draw]] = []
         batches: list[Batch | None] = []
-        for part in parts:
-            chosen = [ordered[i] for i in part]
-            examples = [self._splits[task].example(index) for task, index in chosen]
-            batches.append(collate(examples, [task for task, _ in chosen], self._pad_id) if chosen else None)
-        return sorted(batches, key=lambda batch: batch is not None)
+        parts = np.array_split(np.arange(len(rows)), self._accumulation)
+        for part in sorted(parts, key=lambda part: len(part) > 0):
+            members = [rows[i] for i in part]
+            chosen.append([draws[k] for row in members for k in row])
+            examples = [self._splits[task].example(index) for task, index in chosen[-1]]
+            tasks = [task for task, _ in chosen[-1]]
+            layout = None if self._row_length is None else _renumbered(members)
+            batches.append(collate(examples, tasks, self._pad_id, layout) if len(part) else None)
+        return StepBatches(batches, chosen)
+
+    def _rows(self, draws: list[Draw]) -> list[list[int]]:
+        """Return the draws of each row, rows of like length beside each other: they will share a micro-batch."""
+        lengths = [int(self._splits[task].processed[index]) for task, index in draws]
+        if self._row_length is not None:
+            return pack(lengths, self._row_length)
+        return [[k] for k in sorted(range(len(draws)), key=lambda k: lengths[k])]
+
+
+def _renumbered(rows: list[list[int]]) -> list[list[int]]:
+    """Return rows of the same sizes that count their members through, from 0."""
+    numbers = iter(range(sum(map(len, rows))))
+    return [[next(numbers) for _ in row] for row in rows]
