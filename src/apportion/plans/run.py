@@ -84,6 +84,7 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
             affords=parts.allowance.affords,
             proportions=lambda: parts.steering.p,
             append=folder.append_history,
+            weights=parts.weighing.summary,
             show=show,
         )
         trainer = BudgetTrainer(
@@ -92,6 +93,7 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
             data.tokenizer,
             stream=parts.stream,
             steering=parts.steering,
+            weighing=parts.weighing,
             recorder=recorder,
             ledger=parts.ledger,
             checkpoints=folder.checkpoints_dir,

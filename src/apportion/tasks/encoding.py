@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from apportion._errors import ApportionError
 from apportion.tasks import cache
-from apportion.tasks.collection import SPLITS, TaskCollection
+from apportion.tasks.collection import SPLITS, TaskCollection, mended
 from apportion.tasks.encoded import SCHEMA, EncodedCollection, EncodedSplit, EncodedTask, to_batch
 from apportion.tasks.encoder import Encoder
+from apportion.tasks.example import Example
 from apportion.tasks.spec import TasksSpec
 from apportion.tasks.tokenizers import ensure_pad, tokenizer_fingerprint
 
@@ -47,6 +48,18 @@ def encode(
             task left without supervised tokens.
     """
     return _cached(lambda: tasks, tasks.fingerprint, tokenizer, max_length, cache_dir)
+
+
+def encode_examples(examples: Sequence[Example], tokenizer: Any, max_length: int) -> EncodedSplit:  # noqa: ANN401
+    """Encode examples that belong to no task, such as anchors, as `encode` would; blank ones are left out.
+
+    Args:
+        examples: The examples.
+        tokenizer: A transformers tokenizer.
+        max_length: Longest example, in tokens.
+    """
+    whole = [mended(example) for example in examples if example.completion.strip()]
+    return EncodedSplit(to_batch(*Encoder(tokenizer, max_length).encode(whole)))
 
 
 def load_encoded(

@@ -47,6 +47,7 @@ class Recorder:
         flops: Prices of the model's passes.
         affords: Whether a measurement of that many FLOPs fits the budget; one more must fit, to close with.
         proportions: Returns the mixture now.
+        weights: Returns what is to be recorded of the weights since it was last asked.
         append: Writes one record to the history.
         show: Told of every record.
     """
@@ -62,11 +63,13 @@ class Recorder:
         affords: Callable[[float], bool],
         proportions: Callable[[], Tensor],
         append: Callable[[dict[str, Any]], None],
+        weights: Callable[[], dict[str, Any]] = dict,
         show: Show | None = None,
     ) -> None:
         self._names, self._batches, self._every = list(names), list(batches), every
         self._ledger, self._affords = ledger, affords
-        self._proportions, self._append, self._show = proportions, append, show
+        self._proportions, self._weights = proportions, weights
+        self._append, self._show = append, show
         self.validation_flops = sum(flops.forward(b.processed, b.squares) for b in self._batches)
         self.step = -1
         self.records = 0
@@ -122,6 +125,7 @@ class Recorder:
             "lr": lr,
             "mixture": dict(zip(self._names, p.tolist(), strict=True)),
             "n_eff": effective_tasks(p),
+            **self._weights(),
         }
         if losses is not None:
             measured = {
@@ -198,5 +202,6 @@ def _diverged(what: str, step: int) -> ApportionError:
 def _flat(record: dict[str, Any]) -> dict[str, float]:
     logs = {key: record[key] for key in ("loss", "lr", "n_eff", "macro", "worst", "objective") if record.get(key)}
     logs |= {f"mixture/{name}": share for name, share in record["mixture"].items()}
+    logs |= {f"weights/{name}": number for name, number in record.get("weights", {}).items()}
     logs |= {f"validation/{name}": loss for name, loss in record.get("validation", {}).items()}
     return logs

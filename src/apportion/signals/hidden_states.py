@@ -1,0 +1,53 @@
+"""A model's last-layer states, read from the passes it makes anyway, and which of them belong to which example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from apportion.signals.batches import Batch
+
+Positions = Literal["all", "prompt", "completion"]
+
+
+@contextmanager
+def last_states(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Within the block, every forward pass adds its last-layer states to the yielded list, detached, (rows, L, d).
+
+    They are the decoder's output, after its final norm: what the output head is given.
+
+    Args:
+        model: A transformers causal language model, PEFT-wrapped or not.
+
+    Cost: none of its own.
+    """
+    states: list[Tensor] = []
+
+    def keep(module: nn.Module, args: object, output: Any) -> None:  # noqa: ANN401
+        states.append(output[0].detach())
+
+    causal: Any = model
+    handle = causal.get_decoder().register_forward_hook(keep)
+    try:
+        yield states
+    finally:
+        handle.remove()
+
+
+def members(batch: Batch, positions: Positions) -> Tensor:
+    """Return which of the batch's N = rows * L positions are tokens of each example, (B, N) bool.
+
+    Args:
+        batch: The examples.
+        positions: Their tokens: ``completion`` those with a label, ``prompt`` the rest, ``all`` both.
+    """
+    real = batch.attention_mask.flatten().bool()
+    supervised = torch.zeros_like(real)
+    supervised[batch.positions + 1] = True
+    asked = {"all": real, "prompt": real & ~supervised, "completion": supervised}[positions]
+    examples = torch.arange(len(batch), device=real.device)
+    return (examples[:, None] == batch.segments.flatten()) & asked
