@@ -19,7 +19,7 @@ ADAPT = ("mixture.type=adapt", "mixture.refresh=2", "mixture.reads=2", "mixture.
 def test_packing_changes_the_padding_and_nothing_else(tmp_path, settings):
     plain = run(tmp_path / "plain", *settings)
     packed = run(tmp_path / "packed", "packing=true", *settings)
-    losses = [[record["loss"] for record in history(done)[1:]] for done in (plain, packed)]
+    losses = [[record["loss"] for record in history(done) if "loss" in record] for done in (plain, packed)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5) and len(losses[0]) > 5
     assert packed.summary["final"]["validation"] == pytest.approx(plain.summary["final"]["validation"], rel=1e-4)
     mixtures = [json.loads((done.path / "mixture.json").read_text()) for done in (plain, packed)]
