@@ -81,8 +81,6 @@ class Weighing:
                 embedded = method.embed(states.pop().flatten(0, 1), members(batch, method.positions))
                 total, count = total.to(device) + embedded.sum(0), count + len(batch)
         self._charge("validation", self.anchors)
-        if not total.any():
-            raise ApportionError(f"No anchor has a {method.positions} to compare with: set 'weights.positions' to all.")
         self._anchor = total / count
 
     def given(self, model: nn.Module, drawn: StepBatches, step: int) -> list[Batch | None]:

@@ -72,8 +72,11 @@ class Bm25(PoolGuided):
             raise ApportionError(
                 "No training example shares a token with an anchor: check 'weights.files', or use weights of another type."
             )
-        spread = max(float(np.ptp(scores)), np.finfo(np.float64).tiny)
-        weights = sigmoid_weights(torch.from_numpy((scores - scores.min()) / spread).float(), self.tau)
-        if not between(weights).any():
+        scaled = torch.from_numpy(
+            (scores - scores.min()) / max(float(np.ptp(scores)), np.finfo(np.float64).tiny)
+        ).float()
+        weights = sigmoid_weights(scaled, self.tau)
+        raised = weights[scaled > 0]  # the smallest score is 0, and its weight one half at any tau
+        if len(raised) and not between(raised).any():
             raise too_sharp(self.tau)
         return weights
