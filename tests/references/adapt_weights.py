@@ -72,6 +72,6 @@ def algorithm_1(model, steps, anchors, *, tau, refresh, learning_rate, positions
         (sum(w * loss for w, loss in zip(weights, losses, strict=True)) / whole).backward()
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter -= learning_rate * parameter.grad
+                parameter.sub_(learning_rate * parameter.grad)
         history.append(weights)
     return history
