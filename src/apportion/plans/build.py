@@ -20,6 +20,7 @@ from apportion.mixtures._mixture import Mixture, TaskSizes
 from apportion.plans.anchors import NONE, find_anchors, pool_weights
 from apportion.plans.recipe import Recipe
 from apportion.signals.batches import Batch
+from apportion.signals.ranks import world
 from apportion.tasks import EncodedCollection, TasksSpec, load_encoded
 from apportion.training.allowance import Allowance
 from apportion.training.models import ModelSpec, build_model, load_tokenizer
@@ -201,7 +202,7 @@ def make_weighing(
         anchors=batched(embedded, args.per_device_eval_batch_size, data.pad_id),
         anchors_fingerprint=anchors.fingerprint,
         pool=pool_weights(method, data.tasks, anchors) if isinstance(method, PoolGuided) else None,
-        several=args.gradient_accumulation_steps > 1,
+        several=args.gradient_accumulation_steps * world() > 1,
         allowance=allowance,
         flops=flops,
     )

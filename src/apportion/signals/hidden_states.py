@@ -30,7 +30,7 @@ def last_states(model: nn.Module) -> Iterator[list[Tensor]]:
     def keep(module: nn.Module, args: object, output: Any) -> None:  # noqa: ANN401
         states.append(output[0].detach())
 
-    causal: Any = model
+    causal: Any = getattr(model, "module", model)  # several processes wrap it
     handle = causal.get_decoder().register_forward_hook(keep)
     try:
         yield states

@@ -17,6 +17,7 @@ from apportion.budget.flops import ModelFlops
 from apportion.signals.batches import Batch
 from apportion.signals.losses import task_losses
 from apportion.signals.objective import REPORT_TAU, smooth_worst
+from apportion.signals.ranks import summed
 from apportion.training.cadence import next_due
 
 RECORD_EVERY = 0.01
@@ -92,7 +93,7 @@ class Recorder:
             self.after_step(model, 0, 0.0)
 
     def add_loss(self, loss: Tensor) -> None:
-        """Add a micro-batch's share of the step's loss; stays on the device until recorded."""
+        """Add a micro-batch's share of the step's loss; stays on the device, and with this rank, until recorded."""
         self._loss = self._loss + loss.detach().double()
 
     def after_step(self, model: nn.Module, step: int, lr: float, logger: _Logger | None = None) -> bool:
@@ -158,7 +159,7 @@ class Recorder:
     def _mean_loss(self, step: int) -> dict[str, float]:
         if not self._loss_steps:
             return {}  # no step since the last record, or none yet
-        loss = float(self._loss) / self._loss_steps
+        loss = float(summed(torch.as_tensor(self._loss, dtype=torch.float64))) / self._loss_steps
         self._loss, self._loss_steps = 0.0, 0
         if not math.isfinite(loss):
             raise _diverged("training", step)

@@ -9,6 +9,7 @@ import numpy as np
 
 from apportion.budget import Ledger
 from apportion.signals.batches import Batch, collate, pack
+from apportion.signals.ranks import share, world
 from apportion.tasks import EncodedCollection
 from apportion.training.allowance import Allowance
 from apportion.training.sampler import TaskSampler
@@ -18,22 +19,22 @@ Draw = tuple[int, int]
 
 @dataclass(frozen=True)
 class StepBatches:
-    """One optimizer step: exactly as many micro-batches as are accumulated, None for an empty one, empty ones first.
+    """This rank's part of an optimizer step: exactly as many micro-batches as are accumulated.
 
-    ``draws`` are each micro-batch's examples as (task, index in its train split), in the order of its examples.
+    None stands for an empty one, and empty ones come first; the last is a batch, of padding alone where the step has
+    nothing for this rank, because all ranks sum their gradients in it. ``draws`` are each micro-batch's examples as
+    (task, index in its train split), in the order of its examples. ``examples`` counts those of the step, on all ranks.
     """
 
     batches: list[Batch | None]
     draws: list[list[Draw]]
-
-    @property
-    def examples(self) -> int:
-        """Examples in the step."""
-        return sum(map(len, self.draws))
+    examples: int
 
 
 class Stream:
     """Draws optimizer steps until the budget is spent; never a token more.
+
+    Every rank draws and charges the whole step, from the same seed, and takes its part of the micro-batches.
 
     Args:
         collection: The encoded tasks; their train splits are drawn from.
@@ -82,15 +83,15 @@ class Stream:
         """
         if self.finished:
             return None
-        draws = self.sampler.draw(p, self._micro_batch * self._accumulation)
+        draws = self.sampler.draw(p, self._micro_batch * self._accumulation * world())
         fitting = self._fitting(draws)
         if len(fitting) < len(draws):
             self.sampler.put_back(draws[len(fitting) :])
             self.finished = True
         if not fitting:
             return None
-        step = self._collate(fitting)
-        for batch in step.batches:
+        batches, chosen = self._collate(fitting)
+        for batch in batches:
             if batch is not None:
                 self._ledger.charge(
                     "train",
@@ -100,7 +101,7 @@ class Stream:
                     flops=self._train_flops(batch.processed, batch.squares),
                 )
         self.finished = self.finished or self._allowance.left <= 0
-        return step
+        return StepBatches(list(share(batches)), list(share(chosen)), len(fitting))
 
     def _price(self, draw: Draw) -> float:
         task, index = draw
@@ -118,11 +119,12 @@ class Stream:
                 return draws[:count]
         return draws
 
-    def _collate(self, draws: list[Draw]) -> StepBatches:
+    def _collate(self, draws: list[Draw]) -> tuple[list[Batch | None], list[list[Draw]]]:
+        """Return the step's micro-batches, those of all ranks in turns, and the draws of each."""
         rows = self._rows(draws)
         chosen: list[list[Draw]] = []
         batches: list[Batch | None] = []
-        parts = np.array_split(np.arange(len(rows)), self._accumulation)
+        parts = np.array_split(np.arange(len(rows)), self._accumulation * world())
         for part in sorted(parts, key=lambda part: len(part) > 0):
             members = [rows[i] for i in part]
             chosen.append([draws[k] for row in members for k in row])
@@ -130,7 +132,10 @@ class Stream:
             tasks = [task for task, _ in chosen[-1]]
             layout = None if self._row_length is None else _renumbered(members)
             batches.append(collate(examples, tasks, self._pad_id, layout) if len(part) else None)
-        return StepBatches(batches, chosen)
+        for last in range(len(batches) - world(), len(batches)):
+            if batches[last] is None:
+                batches[last] = collate([], [], self._pad_id, [])
+        return batches, chosen
 
     def _rows(self, draws: list[Draw]) -> list[list[int]]:
         """Return the draws of each row, rows of like length beside each other: they will share a micro-batch."""

@@ -15,7 +15,8 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from apportion._errors import ApportionError
 from apportion.budget import Ledger
 from apportion.signals.batches import Batch
-from apportion.training.checkpoint import STATE, load_state, write_checkpoint
+from apportion.signals.ranks import rank, wait, world
+from apportion.training.checkpoint import STATE, aside_of, load_state, write_checkpoint
 from apportion.training.recorder import Recorder
 from apportion.training.schedule import budget_schedule
 from apportion.training.steering import Steering
@@ -65,10 +66,13 @@ class BudgetTrainer(Trainer):
         checkpoints: Path | None,
     ) -> None:
         if args.n_gpu > 1:
-            args._n_gpu = 1  # Trainer would split each batch over all GPUs it sees; this version uses one
+            args._n_gpu = 1  # Trainer would split each batch over all GPUs it sees; a process uses one
         super().__init__(model=model, args=args, processing_class=tokenizer)
-        if self.accelerator.num_processes > 1:
-            raise ApportionError("This version trains in one process: start it without 'accelerate launch'.")
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ApportionError(
+                "Several processes each hold the whole model here: start them with torchrun, or with 'accelerate launch' "
+                "without FSDP and DeepSpeed."
+            )
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.stream, self.steering, self.weighing = stream, steering, weighing
@@ -104,12 +108,16 @@ class BudgetTrainer(Trainer):
             return torch.zeros((), device=self.args.device)
         with self.steering.reading(self.model, inputs, self._get_learning_rate()):
             loss = super().training_step(model, inputs, num_items_in_batch)
-        self.recorder.add_loss(self.weighing.plain_loss(loss))
+        self.recorder.add_loss(self.weighing.plain_loss(loss / world()))
         assert num_items_in_batch is not None
         factor = self.weighing.rescale(self.model, num_items_in_batch)
         if factor is not None:
             self.steering.rescale(factor)
         return loss
+
+    def _prepare_inputs(self, inputs: Batch) -> Batch:
+        """Move the batch; one without an example, which Trainer would refuse, keeps a rank in step with the others."""
+        return inputs.to(self.args.device)
 
     def compute_loss(
         self,
@@ -118,9 +126,12 @@ class BudgetTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: int | Tensor | None = None,
     ) -> Tensor:
-        """Return sum of w_k l_k over the micro-batch, divided by the examples of the optimizer step: l_k in fp32."""
+        """Return sum of w_k l_k over the micro-batch, divided by the examples of the optimizer step: l_k in fp32.
+
+        It is multiplied by the number of ranks, over which their gradients are averaged.
+        """
         assert num_items_in_batch is not None
-        return self.weighing.loss(model, inputs.to(self.args.device), num_items_in_batch)
+        return world() * self.weighing.loss(model, inputs, num_items_in_batch)
 
     def floating_point_ops(self, inputs: object) -> int:
         """Return 0: the ledger counts, by account, what Trainer would estimate."""
@@ -160,18 +171,27 @@ class BudgetTrainer(Trainer):
         (Path(output_dir or str(self.args.output_dir)) / "training_args.bin").unlink(missing_ok=True)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        """Write ``step-N`` atomically: Trainer's files and, beside them, Apportion's state."""
+        """Write ``step-N`` atomically: Trainer's files and, beside them, Apportion's state; all ranks call this."""
         assert self.checkpoints is not None
+        step = self.state.global_step
 
         def write(folder: Path) -> None:
+            wait()  # for the folder, into which every rank writes its random state
+            self._save_rng_state(str(folder))
+            wait()
+            if rank() > 0:
+                return
             self.save_model(str(folder), _internal_call=True)
             self._save_optimizer_and_scheduler(str(folder))
             self._save_scaler(str(folder))
-            self._save_rng_state(str(folder))
             self.state.save_to_json(str(folder / "trainer_state.json"))
             torch.save(self._own_state(), folder / STATE)
 
-        write_checkpoint(self.checkpoints, self.state.global_step, write)
+        if rank() == 0:
+            write_checkpoint(self.checkpoints, step, write)
+        else:
+            write(aside_of(self.checkpoints, step))
+        wait()
 
     def _own_state(self) -> dict[str, Any]:
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from apportion.budget.flops import ModelFlops
 from apportion.signals.batches import Batch
 from apportion.signals.hidden_states import last_states, members
 from apportion.signals.losses import example_losses, measuring
+from apportion.signals.ranks import joined, share, summed, world
 from apportion.training.allowance import Allowance
 from apportion.training.stream import StepBatches
 from apportion.weights._weighting import Anchored, LossGuided, StateGuided, Weighting, between, too_sharp
@@ -73,15 +74,15 @@ class Weighing:
             return
         if self._anchor is not None and not self._allowance.affords(self.anchor_flops):
             return
-        total, count = torch.zeros(()), 0
-        device = next(model.parameters()).device
+        device, config = next(model.parameters()).device, cast("Any", model.config)
+        mine, total = share(self.anchors), torch.zeros(config.get_text_config().hidden_size, device=device)
         with measuring(model), torch.no_grad(), last_states(model) as states:
-            for batch in (batch.to(device) for batch in self.anchors):
+            for batch in (batch.to(device) for batch in mine):
                 model(**batch.model_inputs)
                 embedded = method.embed(states.pop().flatten(0, 1), members(batch, method.positions))
-                total, count = total.to(device) + embedded.sum(0), count + len(batch)
-        self._charge("validation", self.anchors)
-        self._anchor = total / count
+                total = total + embedded.sum(0)
+        self._charge("validation", mine)
+        self._anchor = summed(total) / sum(map(len, self.anchors))
 
     def given(self, model: nn.Module, drawn: StepBatches, step: int) -> list[Batch | None]:
         """Return the micro-batches of optimizer step ``step``, with the weights that are known before training on them.
@@ -99,19 +100,21 @@ class Weighing:
     def _known(self, model: nn.Module, batches: list[Batch], drawn: StepBatches, step: int) -> Sequence[Tensor] | None:
         if self._pool is not None:
             pool = self._pool
-            return [torch.stack([pool[task][index] for task, index in draws]) for draws in drawn.draws if draws]
+            weights = [torch.tensor([float(pool[task][index]) for task, index in draws]) for draws in drawn.draws]
+            return weights[len(weights) - len(batches) :]
         method = self.method
         if not isinstance(method, LossGuided):
             return None
         if step < method.warmup:
             return [torch.ones(len(batch)) for batch in batches]
-        if len(batches) == 1:
+        if len(batches) == world() == 1:
             return None  # the training forward's own losses are all there are
         device = next(model.parameters()).device
         with measuring(model), torch.no_grad():
             losses = [example_losses(model, batch.to(device)) for batch in batches]
         self._charge("meta", batches)
-        return method.weigh(torch.cat(losses)).split([len(batch) for batch in batches])
+        every, mine = joined(torch.cat(losses))
+        return method.weigh(every)[mine].split([len(batch) for batch in batches])
 
     def loss(self, model: nn.Module, batch: Batch, examples: int | Tensor) -> Tensor:
         """Return sum_k w_k l_k / N over one micro-batch's examples, N being those of the optimizer step.
@@ -162,7 +165,7 @@ class Weighing:
         """
         if not self._normalise or self._waiting:
             return None
-        factor = examples / torch.as_tensor(self._step_sum).clamp(min=SMALLEST_SUM)
+        factor = examples / summed(torch.as_tensor(self._step_sum)).clamp(min=SMALLEST_SUM)
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(factor.to(parameter.grad.dtype))
@@ -176,7 +179,7 @@ class Weighing:
         Raises:
             ApportionError: All weights are 0 or 1, so that a similarity can no longer be told from another.
         """
-        count, total, squares, distinct = self._totals.tolist()
+        count, total, squares, distinct = summed(self._totals).tolist()
         if not count:
             return {}
         if isinstance(self.method, Anchored) and not distinct:
@@ -186,14 +189,12 @@ class Weighing:
         std = math.sqrt(max(squares / count - mean**2, 0.0))
         return {"weights": {"mean": mean, "std": std, "ess": min(total**2 / (count * squares), 1.0)}}
 
-    def _charge(self, account: Any, batches: Sequence[Batch]) -> None:  # noqa: ANN401
-        self._ledger.charge(
-            account,
-            supervised=sum(b.supervised for b in batches),
-            processed=sum(b.processed for b in batches),
-            padded=sum(b.padded for b in batches),
-            flops=sum(self._flops.forward(b.processed, b.squares) for b in batches),
-        )
+    def _charge(self, account: Any, mine: Sequence[Batch]) -> None:  # noqa: ANN401
+        """Charge a forward pass over the batches that the ranks have each taken."""
+        counts = torch.tensor([(b.supervised, b.processed, b.padded, b.squares) for b in mine], dtype=torch.int64)
+        supervised, processed, padded, squares = summed(counts.reshape(-1, 4).sum(0)).tolist()
+        flops = self._flops.forward(processed, squares)
+        self._ledger.charge(account, supervised=supervised, processed=processed, padded=padded, flops=flops)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a resumed run needs, the anchors' mean included."""
