@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,21 +20,22 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = ("budget=900", "validation.every=25%", "validation.examples_per_task=1")
 ONE = ("training.per_device_train_batch_size=4", "training.gradient_accumulation_steps=2")
 TWO = ("training.per_device_train_batch_size=4",)
+ADAPT = ("mixture.type=adapt", "mixture.refresh=4", "mixture.reads=2", "mixture.examples_per_task=1")
 METHODS = {
     "uniform": (),
-    "adapt": ("mixture.type=adapt", "mixture.refresh=4", "mixture.reads=2", "mixture.examples_per_task=1"),
-    "single": ("mixture.type=adapt", "mixture.refresh=4", "training.per_device_eval_batch_size=200"),
-    "forward": (
-        "mixture.type=adapt",
-        "mixture.estimator=forward",
-        "mixture.refresh=8",
-        "mixture.examples_per_task=1",
+    "adapt": ADAPT,
+    # One measuring batch, which cannot be shared out; rows that several examples share; weights of mean 1 in a step.
+    "packed and weighed": (
+        *ADAPT,
+        "packing=true",
+        "training.per_device_eval_batch_size=200",
+        "weights={type: adapt, normalise: true, refresh: 5, anchors: 20}",
     ),
-    "loss": ("mixture.type=loss", "mixture.every=0.1", "mixture.examples_per_task=1"),
-    "packed": ("packing=true", "mixture.type=adapt", "mixture.refresh=4", "mixture.examples_per_task=1"),
-    "weights": ("weights.type=adapt", "weights.normalise=true", "weights.refresh=5", "weights.anchors=20"),
-    "linupper": ("weights.type=linupper", "weights.warmup=2", "mixture.type=adapt", "mixture.examples_per_task=1"),
-    "bm25": ("weights.type=bm25",),
+    "losses": ("mixture={type: loss, every: 0.1, examples_per_task: 1}", "weights={type: linupper, warmup: 2}"),
+    "forward": (
+        "mixture={type: adapt, estimator: forward, refresh: 8, examples_per_task: 1}",
+        "weights.type=bm25",
+    ),
 }
 
 
@@ -71,3 +73,26 @@ def test_two_processes_equal_one_with_the_same_step(tmp_path, method):
         assert mine == pytest.approx(spent)
     mixtures = [json.loads((folder.path / "mixture.json").read_text()) for folder in (both, alone)]
     assert mixtures[0]["tasks"] == mixtures[1]["tasks"]
+
+
+def test_two_processes_go_on_where_they_stopped(tmp_path):
+    settings = (*SETTINGS, *TWO, *ADAPT, "model.config.attention_dropout=0.1")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert launched(tmp_path, whole, *settings).returncode == 0
+    shutil.copytree(whole, broken)
+    # What a run that is killed after its last checkpoint leaves.
+    shutil.rmtree(broken / "model")
+    for name in ("summary.json", "ledger.json", "mixture.json"):
+        (broken / name).unlink()
+    again = launched(tmp_path, broken, *settings)
+    assert again.returncode == 0, again.stderr
+    for name in ("ledger.json", "mixture.json", "model/model.safetensors"):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
+    newest = max((broken / "checkpoints").iterdir(), key=lambda path: int(path.name[5:]))
+    assert {path.name for path in newest.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
+
+
+def test_a_mistake_ends_both_with_its_sentence_and_no_folder(tmp_path):
+    done = launched(tmp_path, tmp_path / "run", "mixture.type=adopt")
+    assert done.returncode != 0 and "did you mean 'adapt'?" in done.stderr
+    assert not (tmp_path / "run").exists()

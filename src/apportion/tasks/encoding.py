@@ -21,7 +21,7 @@ from apportion.tasks.spec import TasksSpec
 from apportion.tasks.tokenizers import ensure_pad, tokenizer_fingerprint
 
 # Part of every key: raise it when the same examples would be encoded otherwise.
-ENCODING = 1
+ENCODING = 2
 
 
 def encode(
@@ -34,8 +34,10 @@ def encode(
 
     With a chat template the prompt is the user's message and the completion the assistant's; without one they are joined
     by a newline and the end token follows. Every assistant turn of a conversation is supervised; plain text is
-    supervised from its second token on. An example over ``max_length`` loses the middle of its prompt first and the end
-    of its completion last (``truncation.shorten``); one left without a supervised token is dropped and counted.
+    supervised from its second token on, and cut into several examples where it is over ``max_length``, every token being
+    supervised in one of them (``truncation.pieces``). Any other example over ``max_length`` loses the middle of its prompt
+    first and the end of its completion last (``truncation.shorten``); one left without a supervised token is dropped and
+    counted.
 
     Args:
         tasks: The tasks.
