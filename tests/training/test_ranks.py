@@ -12,6 +12,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from apportion._errors import ApportionError
 from apportion.plans.recipe import overridden
 from tests.training.runs import TINY, history, ledger, run
 
@@ -84,6 +85,8 @@ def test_two_processes_go_on_where_they_stopped(tmp_path):
     shutil.rmtree(broken / "model")
     for name in ("summary.json", "ledger.json", "mixture.json"):
         (broken / name).unlink()
+    with pytest.raises(ApportionError, match="began with 2 processes"):
+        run(broken, *settings)
     again = launched(tmp_path, broken, *settings)
     assert again.returncode == 0, again.stderr
     for name in ("ledger.json", "mixture.json", "model/model.safetensors"):

@@ -196,6 +196,7 @@ class BudgetTrainer(Trainer):
     def _own_state(self) -> dict[str, Any]:
         return {
             "fingerprint": self.stream.fingerprint,
+            "processes": world(),
             "ledger": self.ledger.state_dict(),
             "sampler": self.stream.sampler.state_dict(),
             "steering": self.steering.state_dict(),
@@ -210,6 +211,11 @@ class BudgetTrainer(Trainer):
             raise ApportionError(
                 "The tasks' data or the tokenizer changed since this run began: put them back to resume it, "
                 "or start in a new folder."
+            )
+        if state["processes"] != world():
+            raise ApportionError(
+                f"This run began with {state['processes']} processes, which decide the size of its steps, and not with "
+                f"{world()}: start as many again, or a new folder."
             )
         self.weighing.load_state_dict(state["weighing"], self.args.device)
         super()._load_from_checkpoint(resume_from_checkpoint, model)
