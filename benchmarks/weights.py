@@ -2,7 +2,7 @@
 
     python benchmarks/weights.py [--json] [--rounds 9]
 
-The four trainers take turns step by step, on the same batches, so that a machine that slows down favours none; a ratio
+Four processes take turns step by step, on the same batches, so that a machine that slows down favours none; a ratio
 is the median over steps of a method's seconds over plain training's in the same round, CPU seconds of its one thread,
 so that other work on the machine counts for little. Steps are of 128 examples in one micro-batch. The anchors of ADAPT
 weights are embedded every few steps, timed apart, and charged at R = 50. LinUpper with several micro-batches takes one
@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import tempfile
-import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -48,23 +49,6 @@ ARMS = {
 SMALLER = ("model.config.num_hidden_layers=3", "budget=100M")
 LARGE = Path(__file__).parents[1] / "recipes" / "natural-instructions" / "tiny-llama" / "uniform.yaml"
 POOL, SAMPLE, ASKED = 100_000, 2_000, 8
-
-
-class Turns:
-    """Lets one thread work at a time: all in a row, then all in the reverse row, so that no place is an advantage."""
-
-    def __init__(self, names: list[str], rounds: int) -> None:
-        self._order = [name for n in range(rounds) for name in (reversed(names) if n % 2 else names)]
-        self._place, self._changed = 0, threading.Condition()
-
-    def take(self, name: str) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._order[self._place] == name)
-
-    def give(self) -> None:
-        with self._changed:
-            self._place += 1
-            self._changed.notify_all()
 
 
 def make_trainer(weights: str) -> BudgetTrainer:
@@ -96,54 +80,54 @@ def make_trainer(weights: str) -> BudgetTrainer:
     )
 
 
-class Timed:
-    """One trainer's seconds a step, its anchors apart."""
+def train_in_turns(name: str, steps: int, parent: Connection) -> None:
+    """Train in this process, one step each time the parent says so; send back the step's and the anchors' seconds."""
+    torch.set_num_threads(1)
+    trainer = make_trainer(ARMS[name])
+    trainer.args.max_steps = steps
+    draw, prepare = trainer.get_batch_samples, trainer.weighing.prepare
+    started = anchors = 0.0
 
-    def __init__(self, name: str, turns: Turns, steps: int) -> None:
-        self.name, self.turns = name, turns
-        self.steps: list[float] = []
-        self.anchors: list[float] = []
-        self.trainer = make_trainer(ARMS[name])
-        self.trainer.args.max_steps = steps
-        self._draw, self._prepare = self.trainer.get_batch_samples, self.trainer.weighing.prepare
-        self.trainer.get_batch_samples = self.draw
-        self.trainer.weighing.prepare = self.prepare
-        self._started = 0.0
+    def finish() -> None:
+        parent.send((time.thread_time() - started - anchors, anchors))
 
-    def draw(self, *args: Any) -> Any:
-        if self._started:
-            self.steps.append(time.thread_time() - self._started)
-            self.turns.give()
-        self.turns.take(self.name)
-        self._started = time.thread_time()
-        return self._draw(*args)
+    def drawn(*args: Any) -> Any:
+        nonlocal started, anchors
+        if started:
+            finish()
+        parent.recv()
+        started, anchors = time.thread_time(), 0.0
+        return draw(*args)
 
-    def prepare(self, model: Any, step: int) -> None:
-        started = time.thread_time()
-        self._prepare(model, step)
-        if self.name == "adapt" and step % TIMED_REFRESH == 0:
-            self.anchors.append(time.thread_time() - started)
-            self._started += self.anchors[-1]
+    def prepared(model: Any, step: int) -> None:
+        nonlocal anchors
+        begun = time.thread_time()
+        prepare(model, step)
+        anchors = time.thread_time() - begun
 
-    def run(self) -> None:
-        torch.set_num_threads(1)
-        self.trainer.train()
-        self.steps.append(time.thread_time() - self._started)
-        self.turns.give()
+    trainer.get_batch_samples, trainer.weighing.prepare = drawn, prepared
+    trainer.train()
+    finish()
 
 
 def step_ratios(rounds: int) -> dict[str, float]:
-    turns = Turns(list(ARMS), WARM + rounds)
-    timed = {name: Timed(name, turns, WARM + rounds) for name in ARMS}
-    threads = [threading.Thread(target=each.run) for each in timed.values()]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = {name: np.array(each.steps[WARM:]) for name, each in timed.items()}
-    assert {len(found) for found in seconds.values()} == {rounds}
-    ratios = {name: float(np.median(found / seconds["plain"])) for name, found in seconds.items()}
-    anchors = statistics.median(timed["adapt"].anchors[1:]) / float(np.median(seconds["plain"]))
+    context = multiprocessing.get_context("spawn")
+    pipes = {name: context.Pipe() for name in ARMS}
+    children = [
+        context.Process(target=train_in_turns, args=(name, WARM + rounds, pipes[name][1]), daemon=True) for name in ARMS
+    ]
+    for child in children:
+        child.start()
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ARMS}
+    for turn in range(WARM + rounds):
+        # The order is reversed every other time: no place in it is an advantage.
+        for name in reversed(ARMS) if turn % 2 else ARMS:
+            pipes[name][0].send("go")
+            seconds[name].append(pipes[name][0].recv())
+    steps = {name: np.array([step for step, _ in found[WARM:]]) for name, found in seconds.items()}
+    ratios = {name: float(np.median(found / steps["plain"])) for name, found in steps.items()}
+    passes = [anchors for _, anchors in seconds["adapt"][TIMED_REFRESH::TIMED_REFRESH]]
+    anchors = statistics.median(passes) / float(np.median(steps["plain"]))
     return {
         "adapt_ratio": round(ratios["adapt"] + anchors / REFRESH, 4),
         "adapt_in_step": round(ratios["adapt"], 4),
