@@ -58,7 +58,9 @@ def section(title):
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
-@pytest.mark.parametrize(("family", "base", "registry"), [("mixture", Mixture, MIXTURES), ("weights", Weighting, WEIGHTS)])
+@pytest.mark.parametrize(
+    ("family", "base", "registry"), [("mixture", Mixture, MIXTURES), ("weights", Weighting, WEIGHTS)]
+)
 def test_every_methods_setting_stands_there_with_its_default(family, base, registry):
     common = {f"`{family}.{key}`": default for key, default in defaults(base).items()}
     rows = {row[0]: row[1] for row in section(family) if row[0].startswith(f"`{family}.")}
