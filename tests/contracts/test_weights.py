@@ -18,8 +18,8 @@ every = pytest.mark.parametrize("name", list(WEIGHTS))
 def measured(method, count, seed=0):
     """Weights of ``count`` examples from what the method is told; None for one that is told nothing."""
     generator = torch.Generator().manual_seed(seed)
-    states = torch.randn(5 * count, 12, generator=generator)
-    own = torch.arange(count)[:, None] == torch.arange(5 * count) // 5
+    states = torch.randn(count, 5, 12, generator=generator)
+    own = torch.ones(count, 5, dtype=torch.bool)
     ids = np.random.default_rng(seed).integers(0, 20, (count + 3, 9))
     if isinstance(method, StateGuided):
         phi = method.embed(states, own)

@@ -17,7 +17,7 @@ from apportion.plans.anchors import find_anchors
 from apportion.plans.build import load_data, make_model, make_sampler
 from apportion.plans.recipe import overridden, parse_recipe
 from apportion.signals.batches import collate
-from apportion.signals.hidden_states import last_states, members
+from apportion.signals.hidden_states import last_states, members, of_examples
 from apportion.weights.adapt import position_weighted_mean, similarity, unit
 from tests.references.adapt_weights import algorithm_1
 from tests.tiny import ARCHITECTURES, tiny_model
@@ -97,7 +97,7 @@ def batch_of(seed=0, rows=None):
 def embedded(model, batch, positions="all"):
     with torch.no_grad(), last_states(model) as states:
         model(**batch.model_inputs)
-    return family.Adapt().embed(states[0].flatten(0, 1), members(batch, positions))
+    return family.Adapt().embed(of_examples(states[0], batch), members(batch, positions))
 
 
 def padded_left(batch):
@@ -122,15 +122,15 @@ def test_the_side_of_the_padding_and_what_is_packed_beside_do_not_matter(archite
     left_batch = padded_left(batch_of())
     with torch.no_grad(), last_states(model) as states:
         model(**left_batch.model_inputs, position_ids=left_batch.position_ids)
-    left = family.Adapt().embed(states[0].flatten(0, 1), members(left_batch, positions))
+    left = family.Adapt().embed(states[0], members(left_batch, positions))
     torch.testing.assert_close(left, right, rtol=0, atol=2e-6)
-    packed = embedded(model, batch_of(rows=[[0, 1], [2, 3]]), positions)
+    packed = embedded(model, batch_of(rows=[[2, 0], [3, 1]]), positions)
     torch.testing.assert_close(packed, right, rtol=0, atol=2e-6)
     assert not torch.allclose(embedded(model, batch_of(seed=1), positions), right, atol=1e-3)
 
 
 def test_position_weights_by_hand():
-    states = torch.tensor([[1.0, 0.0], [0.0, 1.0], [7.0, 7.0], [2.0, 0.0]])
+    states = torch.tensor([[1.0, 0.0], [0.0, 1.0], [7.0, 7.0], [2.0, 0.0]]).expand(3, 4, 2)
     own = torch.tensor([[True, True, False, False], [False, False, False, True], [False] * 4])
     phi = position_weighted_mean(states, own)
     torch.testing.assert_close(phi, torch.tensor([[1 / 3, 2 / 3], [2.0, 0.0], [0.0, 0.0]]))
@@ -138,7 +138,7 @@ def test_position_weights_by_hand():
 
 
 def test_bf16_states_are_pooled_in_fp32():
-    states = torch.randn(300, 8).bfloat16()
+    states = torch.randn(1, 300, 8).bfloat16()
     own = torch.ones(1, 300, dtype=torch.bool)
     torch.testing.assert_close(
         position_weighted_mean(states, own), position_weighted_mean(states.double(), own).float(), rtol=0, atol=1e-6
@@ -237,3 +237,11 @@ def test_a_file_without_an_anchor_is_refused_before_anything_is_written(tmp_path
     with pytest.raises(ApportionError, match="holds no example"):
         run(tmp_path / "run", f"weights={{type: adapt, files: ['{empty}']}}")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("rows", [None, []])
+def test_an_empty_batch_has_no_embedding(rows):
+    """Where several processes share a step, one of them may be left without an example."""
+    batch = collate([], [], 0, rows)
+    states = torch.randn(*batch.input_ids.shape, 4)
+    assert family.Adapt().embed(of_examples(states, batch), members(batch, "all")).shape == (0, 4)

@@ -38,16 +38,32 @@ def last_states(model: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
+def of_examples(states: Tensor, batch: Batch) -> Tensor:
+    """Return the states of the row that each example stands in, (B, L, d), from those of the rows, (R, L, d)."""
+    return states[_rows(batch)] if batch.packed else states[: len(batch)]
+
+
 def members(batch: Batch, positions: Positions) -> Tensor:
-    """Return which of the batch's N = rows * L positions are tokens of each example, (B, N) bool.
+    """Return which positions of the row that an example stands in are tokens of it, (B, L) bool.
 
     Args:
         batch: The examples.
         positions: Their tokens: ``completion`` those with a label, ``prompt`` the rest, ``all`` both.
     """
-    real = batch.attention_mask.flatten().bool()
+    real = batch.attention_mask.bool()
     supervised = torch.zeros_like(real)
-    supervised[batch.positions + 1] = True
+    supervised.view(-1)[batch.positions + 1] = True
     asked = {"all": real, "prompt": real & ~supervised, "completion": supervised}[positions]
+    rows = _rows(batch)
     examples = torch.arange(len(batch), device=real.device)
-    return (examples[:, None] == batch.segments.flatten()) & asked
+    return (batch.segments[rows] == examples[:, None]) & asked[rows]
+
+
+def _rows(batch: Batch) -> Tensor:
+    """Return the row that each example stands in, (B,)."""
+    segments = batch.segments
+    if not batch.packed:
+        return torch.arange(len(batch), device=segments.device)
+    row = torch.arange(len(segments), device=segments.device).repeat_interleave(segments.shape[1])
+    rows = segments.new_zeros(max(len(batch), 1))  # an empty batch has a row all the same
+    return rows.scatter_reduce(0, segments.flatten(), row, "amin", include_self=False)[: len(batch)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from apportion._errors import ApportionError
 from apportion.budget.flops import ModelFlops
 from apportion.signals.batches import Batch
-from apportion.signals.hidden_states import last_states, members
+from apportion.signals.hidden_states import last_states, members, of_examples
 from apportion.signals.losses import example_losses, measuring
 from apportion.signals.ranks import joined, share, summed, world
 from apportion.training.allowance import Allowance
@@ -79,7 +79,7 @@ class Weighing:
         with measuring(model), torch.no_grad(), last_states(model) as states:
             for batch in (batch.to(device) for batch in mine):
                 model(**batch.model_inputs)
-                embedded = method.embed(states.pop().flatten(0, 1), members(batch, method.positions))
+                embedded = method.embed(of_examples(states.pop(), batch), members(batch, method.positions))
                 total = total + embedded.sum(0)
         self._charge("validation", mine)
         self._anchor = summed(total) / sum(map(len, self.anchors))
@@ -141,7 +141,7 @@ class Weighing:
             return batch.weights
         if isinstance(self.method, StateGuided):
             assert self._anchor is not None
-            embedded = self.method.embed(states.flatten(0, 1), members(batch, self.method.positions))
+            embedded = self.method.embed(of_examples(states, batch), members(batch, self.method.positions))
             return self.method.weigh(embedded, self._anchor)
         assert isinstance(self.method, LossGuided)
         return self.method.weigh(losses)

@@ -78,7 +78,7 @@ class StateGuided(Anchored):
     positions: Positions = "all"
 
     def embed(self, states: Tensor, members: Tensor) -> Tensor:
-        """Return one vector an example, (B, d), from states (N, d) and the tokens of each example, (B, N) bool."""
+        """Return one vector an example, (B, d), from its row's states (B, L, d) and which are its tokens', (B, L) bool."""
         raise NotImplementedError
 
     def weigh(self, embeddings: Tensor, anchor: Tensor) -> Tensor:

@@ -12,15 +12,16 @@ def position_weighted_mean(states: Tensor, members: Tensor) -> Tensor:
     """Return phi = sum_j (j / sum j) h_j for each example, (B, d); zeros for one without tokens.
 
     Args:
-        states: h, the last-layer states of all positions of a batch, (N, d).
-        members: Whether a position is a token of an example, (B, N) bool; j counts these, in their order.
+        states: h, the last-layer states of the row that each example stands in, (B, L, d).
+        members: Which positions of it are the example's tokens, (B, L) bool; j counts these, in their order.
 
     Only an example's own tokens are counted, so padding, its side and the examples packed beside it do not matter.
     Computed in fp32 (fp64 for fp64 states). Source: ADAPT weights, arXiv 2605.05227, equation 9.
     """
     dtype = torch.promote_types(states.dtype, torch.float32)
     ranks = (members.cumsum(1) * members).to(dtype)
-    return (ranks / ranks.sum(1, keepdim=True).clamp(min=1)) @ states.to(dtype)
+    weights = ranks / ranks.sum(1, keepdim=True).clamp(min=1)
+    return torch.bmm(weights[:, None], states.to(dtype)).squeeze(1)
 
 
 def unit(vectors: Tensor) -> Tensor:
