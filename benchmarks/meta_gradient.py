@@ -104,7 +104,7 @@ class Bench:
         self.optimizer.zero_grad()
 
     def in_run(self) -> torch.Tensor:
-        with self.reader.reading(len(self.train), torch.device(DEVICE)) as scores:
+        with self.reader.reading(self.train, torch.device(DEVICE)) as scores:
             self.plain()
         return scores
 
@@ -159,7 +159,7 @@ def cosine(lora: bool, warm_up: int = 20) -> float:
     reader.set_direction(
         {n: u[n] * inner.derivative(n, g) for n, g in zip(trainable(twin.model), gradients, strict=True)}
     )
-    with reader.reading(len(twin.every_task), torch.device(DEVICE)) as scores:
+    with reader.reading(twin.every_task, torch.device(DEVICE)) as scores:
         example_losses(twin.model, twin.every_task).mean().backward()
     by_task = torch.zeros_like(exact).index_add(0, twin.every_task.tasks, scores.to(exact.dtype))
     counts = torch.zeros_like(exact).index_add(0, twin.every_task.tasks, torch.ones_like(scores, dtype=exact.dtype))

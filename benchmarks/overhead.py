@@ -112,6 +112,7 @@ def run_apportion(steps: int) -> float:
         data.tokenizer,
         stream=built.stream,
         steering=built.steering,
+        weighing=built.weighing,
         recorder=recorder,
         ledger=built.ledger,
         checkpoints=None,

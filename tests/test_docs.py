@@ -10,6 +10,8 @@ from apportion.mixtures._mixture import Mixture
 from apportion.plans.recipe import Recipe, ValidationSpec
 from apportion.tasks import SOURCES, TasksSpec
 from apportion.training.models import LoraSpec, ModelSpec, TokenizerSpec
+from apportion.weights import WEIGHTS
+from apportion.weights._weighting import Weighting
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
@@ -48,17 +50,29 @@ def test_every_top_level_key_stands_there():
     assert keys == list(Recipe.model_fields)
 
 
-def test_every_mixture_setting_stands_there_with_its_default():
-    common = {f"`mixture.{key}`": default for key, default in defaults(Mixture).items()}
-    rows = {row[0]: row[1] for row in cells() if row[0].startswith("`mixture.") and row[0] != "`mixture.type`"}
-    assert rows == common
+def section(title):
+    """The rows of the tables under one heading of the second level."""
+    text = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    part = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    rows = [line for line in part.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("family", "base", "registry"), [("mixture", Mixture, MIXTURES), ("weights", Weighting, WEIGHTS)]
+)
+def test_every_methods_setting_stands_there_with_its_default(family, base, registry):
+    common = {f"`{family}.{key}`": default for key, default in defaults(base).items()}
+    rows = {row[0]: row[1] for row in section(family) if row[0].startswith(f"`{family}.")}
+    assert rows == common | {f"`{family}.type`": "uniform"}
     wanted = {
         (f"`{name}`", f"`{key}`", default)
-        for name in MIXTURES
-        for key, default in defaults(MIXTURES.get(name)).items()
-        if key not in Mixture.model_fields
+        for name in registry
+        for key, default in defaults(registry.get(name)).items()
+        if key not in base.model_fields
     }
-    assert {tuple(row[:3]) for row in cells() if len(row) == 4 and row[0] != "type" and "-" not in row[0]} == wanted
+    said = [row for row in section(family) if len(row) == 4 and row[0] != "type" and "-" not in row[0]]
+    assert {tuple(row[:3]) for row in said} == wanted and len(said) == len(wanted)
 
 
 def test_every_source_stands_there_with_its_keys():

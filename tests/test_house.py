@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from apportion.mixtures import MIXTURES
+from apportion.weights import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "apportion"
@@ -156,19 +157,23 @@ def test_no_file_outgrows_a_reader():
     assert {name: lines for name, lines in long.items() if lines > 400} == {}
 
 
-@pytest.mark.parametrize("name", list(MIXTURES))
-def test_every_mixture_has_its_four_places(name):
-    cls = MIXTURES.get(name)
-    assert (SOURCE / "mixtures" / f"{name}.py").is_file()
-    assert cls.__module__ == f"apportion.mixtures.{name}"
+FAMILIES = {"mixtures": MIXTURES, "weights": WEIGHTS}
+
+
+@pytest.mark.parametrize(("family", "name"), [(family, name) for family, known in FAMILIES.items() for name in known])
+def test_every_method_has_its_four_places(family, name):
+    cls = FAMILIES[family].get(name)
+    assert (SOURCE / family / f"{name}.py").is_file()
+    assert cls.__module__ == f"apportion.{family}.{name}"
     rows = [line for line in (ROOT / "docs" / "papers.md").read_text("utf-8").splitlines() if line.startswith("|")]
-    assert any(f"`mixtures.{cls.__name__}`" in row and f"`{name}`" in row for row in rows), "no line in docs/papers.md"
-    tests = (ROOT / "tests" / "mixtures").glob("test_*.py")
-    mention = re.compile(rf"[\"']{name}[\"']|\bmixtures\.({name}|{cls.__name__})\b")
-    assert any(mention.search(file.read_text("utf-8")) for file in tests), "no test under tests/mixtures names it"
+    assert any(f"`{family}.{cls.__name__}`" in row and f"`{name}`" in row for row in rows), "no line in docs/papers.md"
+    tests = (ROOT / "tests" / family).glob("test_*.py")
+    mention = re.compile(rf"[\"'= ]{name}[\"',}}]|\b(?:{family}|family)\.({name}|{cls.__name__})\b")
+    assert any(mention.search(file.read_text("utf-8")) for file in tests), f"no test under tests/{family} names it"
 
 
-def test_papers_names_no_mixture_that_is_not_there():
+@pytest.mark.parametrize("family", FAMILIES)
+def test_papers_names_no_method_that_is_not_there(family):
     text = (ROOT / "docs" / "papers.md").read_text("utf-8")
-    known = {MIXTURES.get(name).__name__ for name in MIXTURES}
-    assert set(re.findall(r"`mixtures\.(\w+)`", text)) == known
+    known = {FAMILIES[family].get(name).__name__ for name in FAMILIES[family]}
+    assert set(re.findall(rf"`{family}\.(\w+)`", text)) == known

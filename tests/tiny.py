@@ -15,23 +15,22 @@ ARCHITECTURES = ("llama", "qwen3", "gemma3_text")
 
 
 def tiny_config(architecture: str, vocab: int = 61, hidden: int = 32, layers: int = 2, **extra):
-    return AutoConfig.for_model(
-        architecture,
-        vocab_size=vocab,
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=hidden // 4,
-        max_position_embeddings=128,
-        tie_word_embeddings=architecture != "llama",
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
+    settings = {
+        "vocab_size": vocab,
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": hidden // 4,
+        "max_position_embeddings": 128,
+        "tie_word_embeddings": architecture != "llama",
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
         **({"sliding_window": 8, "sliding_window_pattern": 2} if architecture == "gemma3_text" else {}),
-        **extra,
-    )
+    }
+    return AutoConfig.for_model(architecture, **settings | extra)
 
 
 def tiny_model(architecture: str, *, lora: bool = False, dtype=torch.float32, seed: int = 0, **extra):

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apportion import mixtures
+    from apportion import mixtures, weights
     from apportion._errors import ApportionError
     from apportion.budget import Budget, Ledger
     from apportion.plans.api import compare, train
@@ -26,6 +26,7 @@ _HOME = {
     "mixtures": "apportion",
     "read_run": "apportion.runs",
     "train": "apportion.plans.api",
+    "weights": "apportion",
     "write_report": "apportion.reports",
 }
 
@@ -39,6 +40,7 @@ __all__ = [
     "mixtures",
     "read_run",
     "train",
+    "weights",
     "write_report",
 ]
 
@@ -47,6 +49,6 @@ def __getattr__(name: str) -> object:
     # Loaded on first use: `import apportion` and `apportion --help` need neither torch nor transformers.
     if name not in _HOME:
         raise AttributeError(f"module 'apportion' has no attribute '{name}'")
-    if name == "mixtures":
-        return importlib.import_module("apportion.mixtures")
+    if _HOME[name] == "apportion":
+        return importlib.import_module(f"apportion.{name}")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,13 +1,17 @@
 """Every shipped recipe parses, its first line is a command that works on it, and it plans and trains at tiny size."""
 
+import json
+import os
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
 from apportion._errors import ApportionError
 from apportion.cli.main import app
+from apportion.plans.build import load_data
 from apportion.plans.compare import arm_values
 from apportion.plans.plan import plan_recipe
 from apportion.plans.recipe import overridden, parse_recipe, read_yaml
@@ -38,7 +42,18 @@ every = pytest.mark.parametrize("path", RECIPES, ids=str)
 def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("APPORTION_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("APPORTION_CORPUS", str(write_corpus(tmp_path_factory.mktemp("corpus"))))
         yield
+
+
+def write_corpus(folder):
+    """Two domains of plain text, some documents shorter and some far longer than 64 tokens."""
+    rng = np.random.default_rng(0)
+    words = ["data", "model", "token", "budget", "gradient", "loss", "the", "of", "learns", "draws"]
+    for domain, documents in (("web", 40), ("books", 20)):
+        texts = [" ".join(rng.choice(words, size=int(rng.integers(5, 300)))) + "." for _ in range(documents)]
+        (folder / f"{domain}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return folder
 
 
 def commands_of(path):
@@ -71,6 +86,10 @@ def tiny(values):
     kind = ARCHITECTURES[model["name"]] if "name" in model else model["config"]["model_type"]
     config = {"model_type": kind, **TINY, **(GEMMA if kind == "gemma3_text" else {})}
     tasks = {**values["tasks"], "max_length": 64}
+    if "APPORTION_CORPUS" in tasks.get("path", ""):
+        small = {"config": {"model_type": kind, **TINY}, "tokenizer": {"train": "bpe", "vocab_size": 400}}
+        training = {**values["training"], "gradient_accumulation_steps": 1}
+        return {**values, "model": small, "tasks": {**tasks, "validation": 0.1}, "training": training}
     if tasks["source"] == "playground":
         return {**values, "model": {**model, "config": config}, "tasks": {**tasks, "scale": 0.02}}
     tasks["path"] = tasks["path"].replace("/natural-instructions", "/natural-instructions-mini")
@@ -110,7 +129,7 @@ def test_every_run_of_it_parses(path):
 def test_it_plans_at_tiny_size(path):
     plans = {arm: plan_recipe(parse_recipe(tiny(values))) for arm, values in runs_of(path).items()}
     for arm, plan in plans.items():
-        assert plan.steps >= 1 and len(plan.mixture) == 20, arm
+        assert plan.steps >= 1 and len(plan.mixture) == (2 if "pretraining" in str(path) else 20), arm
         assert plan.accounts["train"]["flops"] > 0 and plan.accounts["validation"]["flops"] > 0
     limits = {(plan.budget["unit"], plan.budget["limit"]) for plan in plans.values()}
     assert len(limits) == 1
@@ -135,3 +154,30 @@ def test_its_architecture_trains_at_tiny_size(folder, tmp_path):
     assert 0 < summary["spent"]["train"]["supervised"] <= 600
     assert summary["spent"]["meta"]["flops"] > 0
     assert all(loss > 0 for loss in summary["final"]["validation"].values())
+
+
+@pytest.mark.parametrize("name", ["uniform", "adapt"])
+def test_pretraining_supervises_every_token_of_the_corpus_once(name, tmp_path):
+    (values,) = runs_of(Path("recipes/pretraining/tinyllama-120m") / f"{name}.yaml").values()
+    recipe = parse_recipe(overridden(tiny(values), ["validation.every=50%", "validation.examples_per_task=2"]))
+    data = load_data(recipe)
+    texts = [json.loads(line)["text"] for file in corpus_files() for line in file.read_text().splitlines()]
+    tokens = sum(len(data.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+    splits = [split for task in data.tasks.tasks for split in (task.train, task.validation)]
+    # The end token is supervised and the first one is not, as nothing comes before it.
+    assert sum(int(split.supervised.sum()) for split in splits) == tokens
+    assert any("cut into several examples" in finding for finding in data.findings)
+    done = run_recipe(recipe, tmp_path / "run")
+    mixture = json.loads((done.path / "mixture.json").read_text())
+    assert all(task["epochs"] == 1.0 for task in mixture["tasks"].values())
+    train = done.summary["spent"]["train"]
+    assert train["supervised"] == data.tasks.supervised_total
+    assert train["padded"] < 1.25 * train["processed"]
+    args = recipe.arguments(tmp_path)
+    assert (args.adam_beta1, args.adam_beta2, args.weight_decay, args.max_grad_norm) == (0.9, 0.95, 0.1, 1.0)
+    rates = [json.loads(line)["lr"] for line in (done.path / "history.jsonl").read_text().splitlines()][1:-1]
+    assert max(rates) <= 4e-4 and min(rates) >= 4e-5 and rates == sorted(rates, reverse=True)
+
+
+def corpus_files():
+    return sorted(Path(os.environ["APPORTION_CORPUS"]).glob("*.jsonl"))

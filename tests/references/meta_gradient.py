@@ -14,7 +14,7 @@ def one_example_loss(model, batch, k):
         0
     ]
     width = batch.input_ids.shape[1]
-    mine = batch.rows == k
+    mine = batch.examples == k
     return F.cross_entropy(logits[batch.positions[mine] - k * width], batch.targets[mine])
 
 
@@ -32,9 +32,9 @@ def gradient(model, loss):
 
 def token_mean(model, batch, task):
     width, rows = batch.input_ids.shape[1], [k for k in range(len(batch)) if batch.tasks[k] == task]
-    total = sum(one_example_loss(model, batch, k) * int((batch.rows == k).sum()) for k in rows)
+    total = sum(one_example_loss(model, batch, k) * int((batch.examples == k).sum()) for k in rows)
     del width
-    return total / sum(int((batch.rows == k).sum()) for k in rows)
+    return total / sum(int((batch.examples == k).sum()) for k in rows)
 
 
 def objective(model, validation, n_tasks, tau):

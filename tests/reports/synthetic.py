@@ -89,7 +89,8 @@ def recipe(arm, seed, limit, source="playground"):
 
 
 def write_run(path, arm, seed=0, tasks=TASKS, records=100, limit=60_000, **changes):
-    """Write a run; ``changes``: stop (a share: unfinished), validated, padding, rise (overfitting), shares (a function)."""
+    """Write a run; ``changes``: stop (a share: unfinished), validated, padding, rise (overfitting), shares (a function),
+    weights (a function of the progress: mean, std and ess)."""
     stop, padding = changes.get("stop"), changes.get("padding", 0.11)
     shares = changes.get("shares") or (lambda progress: mixture(arm, tasks, progress))
     with RunFolder.create(path, recipe(arm, seed, limit)) as folder:
@@ -102,6 +103,8 @@ def write_run(path, arm, seed=0, tasks=TASKS, records=100, limit=60_000, **chang
             record = {"step": 10 * step, "spent": spent(arm, tokens, padding), "seconds": 200 * progress, "lr": 1e-3}
             record |= {"loss": 0.8 + 4 * (1 + tokens / 2500) ** -0.5, "mixture": shares(progress)}
             record["n_eff"] = n_eff(record["mixture"])
+            if "weights" in changes and step:
+                record["weights"] = changes["weights"](progress)
             if changes.get("validated", True) and step % 5 == 0:
                 validation = losses(arm, tasks, tokens, seed * 1000 + step)
                 lift = changes.get("rise", 0.0) * max(0.0, progress - 0.6)

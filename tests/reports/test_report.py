@@ -268,3 +268,22 @@ def test_a_picture_is_one_small_valid_svg(root, tmp_path):
     write_run(tmp_path / "blind", "adapt", validated=False)
     with pytest.raises(ApportionError, match="nothing to draw"):
         picture(tmp_path / "blind", out)
+
+
+def weighed(ess):
+    return lambda progress: {"mean": 0.6 + 0.1 * progress, "std": 0.1, "ess": ess}
+
+
+def test_weights_are_shown_where_an_arm_weighs_and_only_there(root, page, tmp_path):
+    assert "weights" not in page.sections
+    write_run(tmp_path / "uniform" / "seed-0", "uniform")
+    write_run(tmp_path / "adapt" / "seed-0", "adapt", weights=weighed(0.9))
+    section = Page(write_report(tmp_path).read_text("utf-8")).sections["weights"]
+    assert "Mean weight over training" in section and "Effective sample size over training" in section
+
+
+def test_weights_that_tell_nothing_apart_are_pointed_out(tmp_path):
+    write_run(tmp_path / "same", "adapt", weights=weighed(0.9996))
+    write_run(tmp_path / "apart", "adapt", weights=weighed(0.97))
+    assert "effective sample size was 99.96 %" in seen(load([tmp_path / "same"]), "adapt")
+    assert "effective sample size" not in seen(load([tmp_path / "apart"]), "adapt")

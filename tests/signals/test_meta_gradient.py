@@ -86,7 +86,7 @@ def test_unrolled_equals_finite_differences(architecture, lora, kind):
 def read(model, batch, u, scale=None):
     reader = InRunRead(model)
     reader.set_direction(u)
-    with reader.reading(len(batch), torch.device("cpu")) as scores:
+    with reader.reading(batch, torch.device("cpu")) as scores:
         loss = example_losses(model, batch)
         (loss.mean() if scale is None else (loss * scale).sum()).backward()
     return scores * len(batch) if scale is None else scores
@@ -165,7 +165,7 @@ def test_in_run_adds_up_over_accumulation():
 def labels_of(batch, k):
     n, width = int(batch.attention_mask[k].sum()), batch.input_ids.shape[1]
     labels = np.full(n, -100)
-    mine = batch.rows == k
+    mine = batch.examples == k
     labels[(batch.positions[mine] - k * width + 1).numpy()] = batch.targets[mine].numpy()
     return labels
 

@@ -58,6 +58,15 @@ class TestPlain:
         assert labels[0] == IGNORED
         assert labels[1:].tolist() == tokens[1:].tolist()
 
+    def test_long_plain_text_becomes_several_examples(self, characters):
+        encoded = encode(collection(Example("", "abcdefgh", "long"), Example("", "abc", "short")), characters, 4)
+        split = encoded.tasks[0].train
+        assert split.ids == ["long", "long:1", "long:2", "short"]
+        texts = [characters.decode(split.example(i)[0]) for i in range(4)]
+        assert texts == ["abcd", "defg", "gh<eos>", "abc<eos>"]
+        assert [spoken(characters, split.example(i)[1]) for i in range(4)] == ["bcd", "efg", "h<eos>", "bc<eos>"]
+        assert "1 plain text longer than 4 tokens: cut into several examples." in encoded.findings
+
     def test_every_assistant_turn_is_supervised(self, mini):
         tokenizer = train_tokenizer(mini, "bpe", 400)
         tokens, labels = one(collection(CONVERSATION), tokenizer)

@@ -1,8 +1,10 @@
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apportion.tasks.truncation import shorten
+from apportion.tasks.truncation import pieces, shorten
 
 
 def shorten_slowly(prompt, rest, length):
@@ -41,3 +43,16 @@ def test_head_and_tail_stay_and_the_completion_is_whole():
     fitted, cut_prompt, cut_rest = shorten(np.arange(100), ~np.arange(4), 10)
     assert fitted.tolist() == [0, 1, 2, 97, 98, 99, -1, -2, -3, -4]
     assert (cut_prompt, cut_rest) == (True, False)
+
+
+@given(st.integers(0, 1), st.integers(1, 80), st.integers(2, 20))
+def test_pieces_supervise_every_token_once_and_in_order(start, n, length):
+    """With a start token everything after it is supervised, without one everything after the first."""
+    text = ~np.arange(start + n)
+    text[0] = 0
+    cut = pieces(text, length)
+    assert [token for piece in cut for token in piece[1:]] == text[1:].tolist()
+    assert all(len(piece) == length for piece in cut[:-1]) and 1 <= len(cut[-1]) <= length
+    assert all(piece[0] == ~before[-1] for before, piece in pairwise(cut))
+    assert len(cut) == 1 or all((piece < 0).any() for piece in cut)
+    assert text[1:].max(initial=-1) < 0, "the text itself was changed"

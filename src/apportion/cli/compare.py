@@ -32,9 +32,13 @@ def compare(
     numbers = [_seed(text) for text in _list(seeds)]
     from apportion.plans.compare import compare_recipe
     from apportion.reports import write_report
+    from apportion.signals.ranks import rank
 
     quiet_libraries()
     folder = out or Path("runs") / f"compare-{recipe.stem}"
+    if rank() > 0:  # of several processes the first one speaks
+        compare_recipe(values, arms, numbers, folder)
+        return
     if as_json:
         comparison = compare_recipe(values, arms, numbers, folder)
         write_report(comparison.path)

@@ -22,10 +22,14 @@ def train(
     """
     from apportion.plans.recipe import parse_recipe
     from apportion.plans.run import run_recipe
+    from apportion.signals.ranks import rank
 
     parsed = parse_recipe(recipe_values(recipe, assignments))
     quiet_libraries()
     folder = out or Path("runs") / recipe.stem
+    if rank() > 0:  # of several processes the first one speaks
+        run_recipe(parsed, folder)
+        return
     from apportion.reports import write_report
 
     if as_json:

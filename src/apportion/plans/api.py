@@ -12,6 +12,7 @@ from apportion.plans.compare import Comparison, compare_recipe
 from apportion.plans.recipe import parse_recipe
 from apportion.plans.run import Run, run_recipe
 from apportion.tasks import TaskCollection
+from apportion.weights._weighting import Weighting
 
 Model = str | Mapping[str, Any]
 Tasks = TaskCollection | str | Path | Mapping[str, Any]
@@ -24,9 +25,9 @@ def train(
     budget: str | int | Mapping[str, Any],
     out: str | Path,
     mixture: Mixture | str | Mapping[str, Any] = "uniform",
-    lora: Mapping[str, Any] | None = None,
+    weights: Weighting | str | Mapping[str, Any] = "uniform",
     seed: int = 0,
-    **blocks: Mapping[str, Any],
+    **blocks: Any,  # noqa: ANN401
 ) -> Run:
     """Train one model within a budget.
 
@@ -36,14 +37,14 @@ def train(
         budget: ``"5%"`` of the supervised tokens, ``"2M"``, ``"2M processed"`` or ``{"total": "1e17 FLOPs"}``.
         out: The run folder; an unfinished run of the same recipe in it is resumed.
         mixture: A method, its name, or the recipe's ``mixture`` block.
-        lora: The recipe's ``lora`` block; None trains all parameters.
+        weights: A method, its name, or the recipe's ``weights`` block.
         seed: Of everything random.
-        **blocks: ``training`` (Hugging Face's argument names) and ``validation``, as in a recipe.
+        **blocks: ``lora``, ``training`` (Hugging Face's argument names), ``validation`` and the rest, as in a recipe.
 
     Raises:
         ApportionError: Anything wrong with the arguments, data or model.
     """
-    values = _values(model, tasks, budget, {"mixture": mixture, "lora": lora, "seed": seed, **blocks})
+    values = _values(model, tasks, budget, {"mixture": mixture, "weights": weights, "seed": seed, **blocks})
     return run_recipe(parse_recipe(values), out)
 
 
@@ -62,7 +63,7 @@ def compare(
     Raises:
         ApportionError: Anything wrong with the arguments, data or model.
     """
-    blocks_of = {_mixture(m)["type"]: {"mixture": _mixture(m)} for m in methods}
+    blocks_of = {_block(m)["type"]: {"mixture": _block(m)} for m in methods}
     values = _values(model, tasks, budget, blocks)
     return compare_recipe({**values, "arms": blocks_of}, list(blocks_of), seeds, out)
 
@@ -82,15 +83,16 @@ def _values(model: Model, tasks: Tasks, budget: object, blocks: Mapping[str, Any
         "budget": budget,
     }
     given = {key: value for key, value in blocks.items() if value is not None}
-    if "mixture" in given:
-        given["mixture"] = _mixture(given["mixture"])
+    for family in ("mixture", "weights"):
+        if family in given:
+            given[family] = _block(given[family])
     return values | given
 
 
-def _mixture(method: Mixture | str | Mapping[str, Any]) -> dict[str, Any]:
+def _block(method: Mixture | Weighting | str | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(method, str):
         return {"type": method}
-    if isinstance(method, Mixture):
+    if isinstance(method, Mixture | Weighting):
         # The file's name is the method's name in a recipe.
         name = type(method).__module__.rpartition(".")[2]
         return {"type": name, **method.model_dump(mode="json", exclude_none=True)}

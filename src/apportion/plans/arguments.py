@@ -41,9 +41,9 @@ OWNED = {
     "logging_steps": "every hundredth of the budget is recorded",
     "fp16": "use bf16",
     "use_liger_kernel": "its fused layers hide what methods read from the backward pass",
-    "fsdp": "this version trains in one process",
-    "deepspeed": "this version trains in one process",
-    "parallelism_config": "this version trains in one process",
+    "fsdp": "each process holds the whole model",
+    "deepspeed": "each process holds the whole model",
+    "parallelism_config": "each process holds the whole model",
 }
 
 _POSITIVE, _NOT_NEGATIVE, _BETA = Field(ge=1), Field(ge=0), Field(ge=0, lt=1)
@@ -97,6 +97,8 @@ def training_arguments(block: Mapping[str, Any], seed: int, output: Path) -> Tra
         "logging_nan_inf_filter": False,
         # bf16 on a CPU has to be asked for by name; on an accelerator this changes nothing.
         "use_cpu": not torch.accelerator.is_available(),
+        # A causal language model uses every parameter in every step; looking for others would cost a pass over the graph.
+        "ddp_find_unused_parameters": False,
         **block,
         "remove_unused_columns": False,
         "ignore_data_skip": True,

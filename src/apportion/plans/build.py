@@ -17,8 +17,10 @@ from apportion._errors import ApportionError
 from apportion.budget import Budget, Ledger
 from apportion.budget.flops import ModelFlops
 from apportion.mixtures._mixture import Mixture, TaskSizes
+from apportion.plans.anchors import NONE, find_anchors, pool_weights
 from apportion.plans.recipe import Recipe
 from apportion.signals.batches import Batch
+from apportion.signals.ranks import world
 from apportion.tasks import EncodedCollection, TasksSpec, load_encoded
 from apportion.training.allowance import Allowance
 from apportion.training.models import ModelSpec, build_model, load_tokenizer
@@ -26,6 +28,8 @@ from apportion.training.sampler import TaskSampler
 from apportion.training.steering import Steering
 from apportion.training.stream import Stream
 from apportion.training.validation import Picked, batched, halves
+from apportion.training.weighing import Weighing
+from apportion.weights._weighting import Anchored, PoolGuided, StateGuided
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ class Parts:
     allowance: Allowance
     flops: ModelFlops
     steering: Steering
+    weighing: Weighing
     stream: Stream
     report: list[Batch]
     train_flops: Callable[[float, float], float]
@@ -133,10 +138,10 @@ def recomputes(args: TrainingArguments) -> bool:
 
 
 def assemble(recipe: Recipe, data: Data, flops: ModelFlops, output: Path) -> Parts:
-    """Put ledger, draws and steering together for a model with these prices.
+    """Put ledger, draws, steering and weighing together for a model with these prices.
 
     Raises:
-        ApportionError: A budget, mixture or training argument that does not fit.
+        ApportionError: A budget, mixture, weighting or training argument that does not fit.
     """
     method = recipe.method()
     args = recipe.arguments(output)
@@ -154,13 +159,16 @@ def assemble(recipe: Recipe, data: Data, flops: ModelFlops, output: Path) -> Par
         batch_size=args.per_device_eval_batch_size,
         pad_id=data.pad_id,
     )
+    weighing = make_weighing(recipe, data, args, allowance, flops)
     again = recomputes(args)
 
     def train_flops(tokens: float, squares: float) -> float:
         return flops.train(tokens, squares, recompute=again)
 
     def step_flops(tokens: int, squares: int) -> float:
-        return train_flops(tokens, squares) + (flops.in_run_read(tokens) if steering.read_in_step else 0.0)
+        read = flops.in_run_read(tokens) if steering.read_in_step else 0.0
+        looked = flops.forward(tokens, squares) if weighing.looks_twice else 0.0
+        return train_flops(tokens, squares) + read + looked
 
     stream = Stream(
         data.tasks,
@@ -172,8 +180,32 @@ def assemble(recipe: Recipe, data: Data, flops: ModelFlops, output: Path) -> Par
         micro_batch=args.per_device_train_batch_size,
         accumulation=args.gradient_accumulation_steps,
         pad_id=data.pad_id,
+        row_length=recipe.tasks.max_length if recipe.packing else None,
     )
-    return Parts(args, ledger, allowance, flops, steering, stream, report, train_flops)
+    return Parts(args, ledger, allowance, flops, steering, weighing, stream, report, train_flops)
+
+
+def make_weighing(
+    recipe: Recipe, data: Data, args: TrainingArguments, allowance: Allowance, flops: ModelFlops
+) -> Weighing:
+    """Return the recipe's weighting with its anchors; one by texts counts them here, once a process.
+
+    Raises:
+        ApportionError: Anchors that cannot be read, or with which examples cannot be told apart.
+    """
+    method, anchors = recipe.weighting(), NONE
+    if isinstance(method, Anchored):
+        anchors = find_anchors(method, data.steer, data.tokenizer, recipe.tasks.max_length)
+    embedded = anchors.picked if isinstance(method, StateGuided) else ()
+    return Weighing(
+        method,
+        anchors=batched(embedded, args.per_device_eval_batch_size, data.pad_id),
+        anchors_fingerprint=anchors.fingerprint,
+        pool=pool_weights(method, data.tasks, anchors) if isinstance(method, PoolGuided) else None,
+        several=args.gradient_accumulation_steps * world() > 1,
+        allowance=allowance,
+        flops=flops,
+    )
 
 
 def _train_pool(data: Data) -> list[list[Picked]]:

@@ -11,7 +11,8 @@ from apportion._errors import ApportionError, nearest
 from apportion.mixtures import MIXTURES
 from apportion.plans.recipe import Recipe, parse_recipe
 from apportion.plans.run import prepare, run_recipe
-from apportion.runs import is_run, read_run, summarise
+from apportion.runs import comparison_summary, is_run, read_comparison, read_run, summarise
+from apportion.signals.ranks import rank
 from apportion.training.recorder import Show
 
 
@@ -66,7 +67,8 @@ def compare_recipe(
         prepare(recipes[key], folders[key])
     for arm, seed in waiting:
         run_recipe(recipes[arm, seed], folders[arm, seed], announce(arm, seed))
-    return Comparison(root, summarise(root))
+    summary = summarise(root) if rank() == 0 else comparison_summary(read_comparison(root), root)
+    return Comparison(root, summary)
 
 
 def arm_values(values: Mapping[str, Any], arm: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def check_fit(model: nn.Module, data: Data, parts: Parts) -> None:
     trains = [task.train for task in data.tasks.tasks]
     splits = [split for task in data.tasks.tasks for split in (task.train, task.validation)]
     longest = max(int(split.processed.max()) for split in splits if len(split))
+    longest = max([longest, *(int(batch.attention_mask.sum(1).max()) for batch in parts.weighing.anchors)])
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and longest > positions:
         raise ApportionError(
@@ -29,9 +30,11 @@ def check_fit(model: nn.Module, data: Data, parts: Parts) -> None:
         )
     unit, left = parts.ledger.budget.unit, parts.allowance.left
     if unit == "flops":
-        left -= parts.allowance.reserve  # the untrained model is validated as the trained one is
+        # The untrained model is validated as the trained one is, and the anchors are embedded before the first step.
+        before = parts.allowance.reserve + parts.weighing.anchor_flops
+        left -= before
         dearest = max(parts.train_flops(n, n**2) for n in (int(split.processed.max()) for split in trains))
-        needed = f"{dearest + 2 * parts.allowance.reserve:.3g} FLOPs with the validation before and after it"
+        needed = f"{dearest + before + parts.allowance.reserve:.3g} FLOPs with the validation before and after it"
     else:
         dearest = max(int(getattr(split, unit).max()) for split in trains)
         needed = f"{dearest:,} {unit} tokens"

@@ -19,6 +19,7 @@ from apportion.plans.recipe import Recipe
 from apportion.signals.batches import Batch
 from apportion.training.models import parameters
 from apportion.training.validation import batched, rotating
+from apportion.weights._weighting import StateGuided
 
 BYTES = 4  # parameters, gradients and Adam's moments are kept in fp32
 
@@ -70,8 +71,12 @@ def plan_recipe(recipe: Recipe) -> Plan:
             "processed": examples * per_draw["processed"],
             "flops": examples * per_draw["train_flops"],
         },
-        "validation": _passes(parts.report, flops.forward, 1 / recipe.validation.every + 1),
-        "meta": _meta(recipe, data, parts, steps, examples * per_draw["processed"]),
+        "validation": _sum(
+            _passes(parts.report, flops.forward, 1 / recipe.validation.every + 1), _anchors(recipe, parts, steps)
+        ),
+        "meta": _sum(
+            _meta(recipe, data, parts, steps, examples * per_draw["processed"]), _second_look(parts, examples, per_draw)
+        ),
     }
     counts = parameters(model)
     rate = measured_flops_per_second(parts.args.device, bool(parts.args.bf16))
@@ -111,12 +116,13 @@ def _example_rates(data: Data, p: np.ndarray) -> np.ndarray:
 
 def _expected(data: Data, parts: Parts, p: np.ndarray) -> dict[str, float]:
     rates = p if parts.steering.mixture.unit == "examples" else _example_rates(data, p)
-    means: dict[str, float] = {"supervised": 0.0, "processed": 0.0, "train_flops": 0.0}
+    means = dict.fromkeys(("supervised", "processed", "train_flops", "forward_flops"), 0.0)
     for rate, task in zip(rates.tolist(), data.tasks.tasks, strict=True):
         lengths = task.train.processed
         means["supervised"] += rate * float(task.train.supervised.mean())
         means["processed"] += rate * float(lengths.mean())
         means["train_flops"] += rate * parts.train_flops(float(lengths.mean()), float((lengths**2).mean()))
+        means["forward_flops"] += rate * parts.flops.forward(float(lengths.mean()), float((lengths**2).mean()))
     return means
 
 
@@ -126,6 +132,22 @@ def _passes(batches: list[Batch], price: Any, times: float) -> dict[str, float]:
         "processed": times * sum(b.processed for b in batches),
         "flops": times * sum(price(b.processed, b.squares) for b in batches),
     }
+
+
+def _sum(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
+    return {key: a[key] + b[key] for key in a}
+
+
+def _anchors(recipe: Recipe, parts: Parts, steps: int) -> dict[str, float]:
+    method = recipe.weighting()
+    times = -(-steps // method.refresh) if isinstance(method, StateGuided) else 0
+    return _passes(parts.weighing.anchors, parts.flops.forward, times)
+
+
+def _second_look(parts: Parts, examples: int, per_draw: Mapping[str, float]) -> dict[str, float]:
+    times = examples if parts.weighing.looks_twice else 0
+    keys = {"supervised": "supervised", "processed": "processed", "flops": "forward_flops"}
+    return {key: times * per_draw[name] for key, name in keys.items()}
 
 
 def _meta(recipe: Recipe, data: Data, parts: Parts, steps: int, processed: float) -> dict[str, float]:

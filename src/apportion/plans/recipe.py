@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from transformers import TrainingArguments
 
 from apportion._config import Config, validate
@@ -18,6 +18,8 @@ from apportion.plans.arguments import checked, training_arguments
 from apportion.plans.yaml12 import load_yaml
 from apportion.tasks import TasksSpec
 from apportion.training.models import LoraSpec, ModelSpec
+from apportion.weights import WEIGHTS
+from apportion.weights._weighting import Weighting
 
 # NumPy's legacy generator, which Hugging Face seeds too, takes no more.
 LARGEST_SEED = 2**32 - 1
@@ -50,12 +52,6 @@ class SelectionSpec(Config):
     type: Literal["all"] = "all"
 
 
-class WeightsSpec(Config):
-    """How much each example counts; in this version all count the same."""
-
-    type: Literal["uniform"] = "uniform"
-
-
 class Recipe(Config):
     """One run, as the YAML file says it."""
 
@@ -65,12 +61,22 @@ class Recipe(Config):
     budget: str | int | float | dict[str, str | int | float]
     selection: SelectionSpec = SelectionSpec()
     mixture: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
-    weights: WeightsSpec = WeightsSpec()
+    weights: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
+    packing: bool = False
     validation: ValidationSpec = ValidationSpec()
     training: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
     _checked = field_validator("training")(checked)
+
+    @field_validator("packing")
+    @classmethod
+    def _apart(cls, value: bool, info: ValidationInfo) -> bool:
+        model = info.data.get("model")
+        # transformers tells packed examples apart by their positions here only where each batch is a single row.
+        if value and model is not None and model.attention == "flash_attention_2":
+            raise ValueError("needs 'model.attention' sdpa or eager, which keep the examples of a row apart")
+        return value
 
     @field_validator("mixture", "selection", "weights", mode="before")
     @classmethod
@@ -81,11 +87,15 @@ class Recipe(Config):
         """Return the mixture the recipe names."""
         return MIXTURES.build(self.mixture, "mixture")
 
+    def weighting(self) -> Weighting:
+        """Return the weighting the recipe names."""
+        return WEIGHTS.build(self.weights, "weights")
+
     def resolved(self) -> dict[str, Any]:
         """Return the recipe as plain values with every default written out: enough to rerun."""
         plain = self.model_dump(mode="json", exclude_none=True)
-        mixture = self.method()
-        plain["mixture"] = {"type": self.mixture["type"], **mixture.model_dump(mode="json", exclude_none=True)}
+        for family, method in (("mixture", self.method()), ("weights", self.weighting())):
+            plain[family] = {"type": plain[family]["type"], **method.model_dump(mode="json", exclude_none=True)}
         return plain
 
     def arguments(self, output: Path) -> TrainingArguments:
@@ -160,4 +170,5 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     """
     recipe = validate(Recipe, {k: v for k, v in values.items() if k != "arms"}, "")
     recipe.method()
+    recipe.weighting()
     return recipe

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from apportion.plans.fit import check_fit
 from apportion.plans.recipe import Recipe
 from apportion.runs import RunFolder
 from apportion.runs.atomic import write_error
+from apportion.signals.ranks import leave_at_exit, one_first, rank, told, wait, world
 from apportion.training.checkpoint import load_state, newest_checkpoint
 from apportion.training.models import parameters
 from apportion.training.recorder import Recorder, Show, effective_tasks
@@ -52,8 +54,13 @@ def prepare(recipe: Recipe, out: str | Path) -> tuple[Data, Parts]:
     Raises:
         ApportionError: Anything wrong with them.
     """
-    RunFolder.check(out, recipe.resolved())
-    data = load_data(recipe)
+    if rank() == 0:
+        RunFolder.check(out, recipe.resolved())
+    if world() > 1:
+        recipe.arguments(Path(out))  # where the processes find each other
+        leave_at_exit()
+    with one_first():
+        data = load_data(recipe)
     shapes = make_model(recipe, data, meta=True)
     parts = assemble(recipe, data, ModelFlops.of(shapes), Path(out))
     check_fit(shapes, data, parts)
@@ -62,6 +69,9 @@ def prepare(recipe: Recipe, out: str | Path) -> tuple[Data, Parts]:
 
 def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run:
     """Train one recipe; goes on from the newest checkpoint if the folder holds an unfinished run of it.
+
+    Where several processes were started together, all call this, and rank 0 alone writes and shows. The folder must be one
+    that all of them see.
 
     Args:
         recipe: What to run.
@@ -74,7 +84,8 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
     data, parts = prepare(recipe, out)
     # Loaded before the folder is made, for the same reason.
     model = make_model(recipe, data)
-    with RunFolder.create(out, recipe.resolved()) as folder:
+    folder = RunFolder.create(out, recipe.resolved()) if rank() == 0 else None
+    with folder or nullcontext():
         recorder = Recorder(
             data.tasks.names,
             parts.report,
@@ -83,8 +94,9 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
             flops=parts.flops,
             affords=parts.allowance.affords,
             proportions=lambda: parts.steering.p,
-            append=folder.append_history,
-            show=show,
+            append=folder.append_history if folder else lambda record: None,
+            weights=parts.weighing.summary,
+            show=show if folder else None,
         )
         trainer = BudgetTrainer(
             model,
@@ -92,21 +104,31 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
             data.tokenizer,
             stream=parts.stream,
             steering=parts.steering,
+            weighing=parts.weighing,
             recorder=recorder,
             ledger=parts.ledger,
-            checkpoints=folder.checkpoints_dir,
+            checkpoints=Path(out) / "checkpoints",
         )
-        checkpoint = newest_checkpoint(folder.checkpoints_dir) if folder.resumed else None
-        if folder.resumed:
-            folder.truncate_history(load_state(checkpoint)["recorder"]["records"] if checkpoint else 0)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        checkpoint = told(_checkpoint_of(folder) if folder else "")
+        trainer.train(resume_from_checkpoint=checkpoint or None)
         recorder.finish(trainer.model)
-        return _close(folder, recipe, data, parts, trainer, recorder)
+        summary = _summary(recipe, data, parts, trainer.model, recorder)
+        if folder:
+            _close(folder, data, parts, trainer, summary)
+    wait()
+    return Run(Path(out), summary)
 
 
-def _close(
-    folder: RunFolder, recipe: Recipe, data: Data, parts: Parts, trainer: BudgetTrainer, recorder: Recorder
-) -> Run:
+def _checkpoint_of(folder: RunFolder) -> str:
+    """Return the checkpoint that the run goes on from, its history cut to what that knew; empty for none."""
+    if not folder.resumed:
+        return ""
+    checkpoint = newest_checkpoint(folder.checkpoints_dir)
+    folder.truncate_history(load_state(checkpoint)["recorder"]["records"] if checkpoint else 0)
+    return str(checkpoint or "")
+
+
+def _close(folder: RunFolder, data: Data, parts: Parts, trainer: BudgetTrainer, summary: Mapping[str, Any]) -> None:
     """Write model, mixture, ledger and, last, the summary that marks the run finished."""
     try:
         trainer.save_model(str(folder.path / "model"), _internal_call=True)
@@ -114,9 +136,7 @@ def _close(
         raise write_error(folder.path / "model", error) from None
     folder.write_ledger(parts.ledger.as_dict())
     folder.write_mixture(_mixture(data, parts))
-    summary = _summary(recipe, data, parts, trainer.model, recorder)
     folder.write_summary(summary)
-    return Run(folder.path, summary)
 
 
 def _mixture(data: Data, parts: Parts) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from apportion.runs.curves import curve, tokens_spent
 from apportion.runs.record import kind
 
 _FIXED = {"uniform", "proportional", "temperature", "fixed"}
+_ALIKE = 0.999  # effective sample size of weights that differ by 3 % or less
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def advise(view: View) -> list[Advice]:
         _diverged,
         _collapsed,
         _flat,
+        _alike,
         _overfit,
         _plateau,
         _worse_tasks,
@@ -138,6 +140,15 @@ def _flat(arm: Arm, view: View) -> Found:
         yield (
             f"The mixture hardly moved{_in(seeds)}: less than 3 % of the draws changed task.",
             "Raise the mixture’s learning rate, or refresh more often.",
+        )
+
+
+def _alike(arm: Arm, view: View) -> Found:
+    sizes = [w["ess"] for run in arm.runs for record in run.history if (w := record.get("weights")) and w["ess"]]
+    if sizes and fmean(sizes) > _ALIKE:
+        yield (
+            f"The weights hardly told examples apart: their effective sample size was {100 * fmean(sizes):.2f} %.",
+            "Lower weights.tau; for ADAPT weights also set weights.centred, or this is training without weights.",
         )
 
 

@@ -159,6 +159,37 @@ def n_eff_chart(view: View, width: float) -> Markup | None:
     )
 
 
+def weight_charts(view: View) -> list[Markup]:
+    """Draw the mean of the examples' weights and their effective sample size over training, for arms that weigh."""
+    arms = [arm for arm in view.arms if any(record.get("weights") for record in arm.shown.history)]
+    if not arms:
+        return []
+
+    def drawn(key: str) -> list[Series]:
+        def read(run: RunRecord) -> list[Point]:
+            known = [(tokens_spent(record), (record.get("weights") or {}).get(key)) for record in run.history]
+            return list(thin([(x, y) for x, y in known if y is not None], _SAMPLES))
+
+        return [s for s in (series_over_seeds(arm, read) for arm in arms) if len(s.mean) > 1]
+
+    return [
+        *_weight_chart(drawn("mean"), "Mean weight", "mean weight of an example", None),
+        *_weight_chart(
+            drawn("ess"), "Effective sample size", "share of the examples", Goal(1.0, "all alike", above=True)
+        ),
+    ]
+
+
+def _weight_chart(shown: Sequence[Series], title: str, label: str, goal: Goal | None) -> list[Markup]:
+    if not shown:
+        return []
+    ys = [y for s in shown for part in (s.mean, s.low, s.high) for _, y in part] + ([goal.level] if goal else [])
+    margin = 0.14 * (max(ys) - min(ys)) or 0.05
+    frame = Frame((0.0, max(s.mean[-1][0] for s in shown) or 1.0), (min(ys) - margin, max(ys) + margin))
+    names = (f"{title} over training", "supervised tokens", label)
+    return [line_chart(frame, shown, names, (words.count, lambda w: f"{w:.4g}"), goal)]
+
+
 def size_chart(view: View) -> Markup | None:
     """Draw the supervised tokens drawn from each task against those it has, one point a task and arm."""
     arms = []

@@ -64,6 +64,7 @@ def render(view: View) -> str:
         advice=advise(view),
         curves=curves,
         mixtures=figures.mixture_charts(view),
+        weighing=figures.weight_charts(view),
         size_chart=figures.size_chart(view),
         draws=tables.draws(view),
         heat=heat,

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from apportion._errors import ApportionError
+from apportion.signals.batches import Batch
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -29,14 +30,29 @@ def _supported(module: nn.Module) -> bool:
 
 
 def linear_product(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
-    """Return sum over positions of b . (W a) for each example, (B,) fp32.
+    """Return the terms of b . (W a), elementwise, (R, L, ..., min(in, out)): their sum is <grad L, weight>.
 
-    Shapes: a (B, ..., in), b (B, ..., out), weight (out, in). The matmul is the same from either side; the
+    Shapes: a (R, L, ..., in), b (R, L, ..., out), weight (out, in). The matmul is the same from either side; the
     elementwise part is done on the narrower one.
     """
     a, weight = a.to(b.dtype), weight.to(b.dtype)
     narrow, wide = (F.linear(a, weight), b) if weight.shape[0] <= weight.shape[1] else (b @ weight, a)
-    return (narrow * wide).flatten(1).sum(1, dtype=torch.promote_types(b.dtype, torch.float32))
+    return narrow * wide
+
+
+def by_example(terms: Tensor, segments: Tensor | None, n_examples: int) -> Tensor:
+    """Sum (R, L, ...) terms over each example, (B,) in fp32 (fp64 for fp64 terms).
+
+    Args:
+        terms: What each position contributes.
+        segments: (R, L) the example of each position, or None where a row is an example.
+        n_examples: B.
+    """
+    dtype = torch.promote_types(terms.dtype, torch.float32)
+    if segments is None:
+        return terms.flatten(1).sum(1, dtype=dtype)
+    by_position = terms.flatten(2).sum(2, dtype=dtype)
+    return by_position.new_zeros(n_examples).index_add(0, segments.flatten(), by_position.flatten())
 
 
 class _Tap(torch.autograd.Function):
@@ -76,6 +92,8 @@ class InRunRead:
         self._names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
         self._direction: dict[str, Tensor] = {}
         self._scores: Tensor | None = None
+        self._segments: Tensor | None = None
+        self._axes: dict[str, int] = {}
         self._reading = False
 
     def set_direction(self, direction: Mapping[str, Tensor]) -> None:
@@ -83,31 +101,30 @@ class InRunRead:
         self._direction = dict(direction)
 
     @contextmanager
-    def reading(self, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-        """Within the block, a forward and backward fill the yielded (B,) fp32 tensor with <grad L, u> by example.
+    def reading(self, batch: Batch, device: torch.device) -> Iterator[Tensor]:
+        """Within the block, a forward and backward of ``batch`` fill the yielded (B,) fp32 tensor with <grad L, u>.
 
         Cost: 2 x trainable matmul parameters FLOPs a token; charged by the caller to `meta`.
         """
         wide = any(u.dtype == torch.float64 for u in self._direction.values())
-        scores = torch.zeros(batch_size, device=device, dtype=torch.float64 if wide else torch.float32)
+        scores = torch.zeros(len(batch), device=device, dtype=torch.float64 if wide else torch.float32)
+        self._segments = batch.segments.to(device) if batch.packed else None
         handles = [module.register_forward_hook(self._hook(name, module)) for name, module in self._modules.items()]
         self._scores, self._reading = scores, True
         try:
             yield scores
         finally:
-            self._scores, self._reading = None, False
+            self._scores, self._segments, self._reading = None, None, False
             for handle in handles:
                 handle.remove()
 
     def _hook(self, name: str, module: nn.Module) -> Callable[..., Tensor | None]:
         def receive(a: Tensor, b: Tensor) -> None:
             assert self._scores is not None
-            if b.shape[0] != self._scores.shape[0]:
-                raise ApportionError(
-                    f"'{name}' does not keep examples apart in its first dimension, so the mixture's 'in_run' "
-                    "estimator cannot read it; set mixture.estimator to 'forward'."
-                )
-            self._scores += self._product(module, a.detach(), b.detach())
+            if self._segments is None and b.shape[0] != self._scores.shape[0]:
+                raise _not_apart(name)
+            axis = 1 if self._segments is None else self._axis_of_positions(name, b.shape, self._segments.shape)
+            self._scores += self._product(module, a.detach().movedim(axis, 1), b.detach().movedim(axis, 1))
 
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if not self._reading or not output.requires_grad:
@@ -116,6 +133,16 @@ class InRunRead:
 
         return hook
 
+    def _axis_of_positions(self, name: str, shape: torch.Size, rows: torch.Size) -> int:
+        """Return 1, or 2 where the heads come first, as in Gemma's norms of queries and keys."""
+        found = [axis for axis in (1, 2) if axis < len(shape) - 1 and shape[axis] == rows[1]]
+        if len(found) == 1:
+            self._axes[name] = found[0]
+        # A row as long as there are heads does not tell, but a module never changes its order.
+        if not found or shape[0] != rows[0] or name not in self._axes:
+            raise _not_apart(name)
+        return self._axes[name]
+
     @torch.no_grad()
     def _product(self, module: nn.Module, a: Tensor, b: Tensor) -> Tensor:
         u = {
@@ -123,13 +150,14 @@ class InRunRead:
             for name, p in module.named_parameters(recurse=False)
             if p.requires_grad
         }
-        total = torch.zeros(b.shape[0], device=b.device, dtype=torch.promote_types(b.dtype, torch.float32))
+        assert self._scores is not None
+        total = torch.zeros_like(self._scores, dtype=torch.promote_types(b.dtype, torch.float32))
         if isinstance(module, (nn.Linear, Conv1D)):
             if "weight" in u:
                 weight = u["weight"].T if isinstance(module, Conv1D) else u["weight"]
-                total += linear_product(a, b, weight)
+                total += self._by_example(linear_product(a, b, weight))
             if "bias" in u:
-                total += (b * u["bias"].to(b.dtype)).flatten(1).sum(1, dtype=total.dtype)
+                total += self._by_example(b * u["bias"].to(b.dtype))
             return total
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             # Autograd gives the padding row no gradient through the look-up, so it gets no direction either.
@@ -142,4 +170,15 @@ class InRunRead:
         zeros = {name: torch.zeros_like(value) for name, value in u.items()}
         change = functional_call(module, u, (a,)) - functional_call(module, zeros, (a,))
         self._reading = True
-        return (b * change).flatten(1).sum(1, dtype=torch.promote_types(b.dtype, torch.float32))
+        return self._by_example(b * change)
+
+    def _by_example(self, terms: Tensor) -> Tensor:
+        assert self._scores is not None
+        return by_example(terms, self._segments, len(self._scores))
+
+
+def _not_apart(name: str) -> ApportionError:
+    return ApportionError(
+        f"'{name}' does not keep examples apart in its first dimensions, so the mixture's 'in_run' estimator cannot "
+        "read it; set mixture.estimator to 'forward', or 'packing' to false."
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from apportion.signals.batches import Batch
+from apportion.signals.ranks import share, summed
 
 Parameters = Mapping[str, Tensor]
 
@@ -25,12 +26,12 @@ def example_nll(model: nn.Module, batch: Batch, parameters: Parameters | None = 
 
     Cost: one forward pass, which the caller charges. Only supervised positions are raised to fp32.
     """
-    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "use_cache": False}
+    inputs = batch.model_inputs
     output = model(**inputs) if parameters is None else functional_call(model, dict(parameters), (), inputs)
     logits = output.logits.flatten(0, 1)[batch.positions]
     nll = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), batch.targets, reduction="none")
     zeros = nll.new_zeros(len(batch))
-    return zeros.index_add(0, batch.rows, nll), zeros.index_add(0, batch.rows, torch.ones_like(nll))
+    return zeros.index_add(0, batch.examples, nll), zeros.index_add(0, batch.examples, torch.ones_like(nll))
 
 
 def example_losses(model: nn.Module, batch: Batch, parameters: Parameters | None = None) -> Tensor:
@@ -56,16 +57,18 @@ def measuring(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def task_losses(model: nn.Module, batches: Iterable[Batch], n_tasks: int, device: torch.device | str) -> Tensor:
+def task_losses(model: nn.Module, batches: Sequence[Batch], n_tasks: int, device: torch.device | str) -> Tensor:
     """Return v_j, each task's mean loss over all supervised tokens in ``batches``, (T,) float64 on the CPU.
+
+    The batches are shared out among the ranks, which all call this and all get the result.
 
     Cost: one forward pass over the batches, without gradient; the caller charges it.
     """
     sums = torch.zeros(n_tasks, dtype=torch.float64)
     counts = torch.zeros(n_tasks, dtype=torch.float64)
     with measuring(model), torch.no_grad():
-        for batch in batches:
+        for batch in share(batches):
             nll, tokens = example_nll(model, batch.to(device))
             sums.index_add_(0, batch.tasks, nll.double().cpu())
             counts.index_add_(0, batch.tasks, tokens.double().cpu())
-    return sums / counts.clamp(min=1)
+    return summed(sums) / summed(counts).clamp(min=1)

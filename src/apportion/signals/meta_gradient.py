@@ -18,6 +18,7 @@ from apportion.signals.batches import Batch
 from apportion.signals.inner_step import InnerStep
 from apportion.signals.losses import Parameters, example_losses, example_nll, mean_by_task, measuring
 from apportion.signals.objective import SmoothWorst
+from apportion.signals.ranks import share, summed
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
@@ -99,29 +100,38 @@ def direction(
     """Return u = grad J at theta by parameter name, and v, the losses it was taken at, (T,).
 
     Several batches need each task's final weight before any gradient, so they cost one more forward than a single one.
+    The batches are shared out among the ranks, which all call this and all get the result.
+
     Cost: a forward and backward over ``validation``, and a forward more if there are several batches; charged by the
     caller to `meta`.
     """
     theta = trainable(model)
+    mine = share(validation)
+    total = {name: torch.zeros_like(parameter) for name, parameter in theta.items()}
+    here = next(iter(theta.values()))
+    losses, tokens = here.new_zeros(2, n_tasks, dtype=torch.promote_types(here.dtype, torch.float32)).unbind()
     # Models recompute activations in training mode only, so a model that needs this stays in that mode.
     recompute = bool(getattr(model, "is_activation_checkpointing", False))
     mode = measuring(model) if not recompute else torch.enable_grad()
     with mode:
         if len(validation) == 1:
-            losses = validation_losses(model, validation[0], None, n_tasks)
-            gradients = torch.autograd.grad(objective(losses), list(theta.values()), materialize_grads=True)
-            return dict(zip(theta, gradients, strict=True)), losses.detach()
+            if mine:
+                losses = validation_losses(model, mine[0], None, n_tasks)
+                gradients = torch.autograd.grad(objective(losses), list(theta.values()), materialize_grads=True)
+                total = dict(zip(theta, gradients, strict=True))
+            return {name: summed(gradient) for name, gradient in total.items()}, summed(losses.detach())
         with torch.no_grad():
-            parts = [(*example_nll(model, batch), batch.tasks) for batch in validation]
-            sums, counts, tasks = (torch.cat(column) for column in zip(*parts, strict=True))
-            losses = mean_by_task(sums, counts, tasks, n_tasks)
-            tokens = sums.new_zeros(n_tasks).index_add(0, tasks, counts).clamp(min=1)
+            for batch in mine:
+                sums, counts = example_nll(model, batch)
+                losses.index_add_(0, batch.tasks, sums)
+                tokens.index_add_(0, batch.tasks, counts)
+            tokens = summed(tokens).clamp(min=1)
+            losses = summed(losses) / tokens
             scale = objective.emphasis(losses) / tokens
-        total = {name: torch.zeros_like(parameter) for name, parameter in theta.items()}
-        for batch in validation:
+        for batch in mine:
             sums, _ = example_nll(model, batch)
             weighted = (scale[batch.tasks] * sums).sum()
             gradients = torch.autograd.grad(weighted, list(theta.values()), materialize_grads=True)
             for name, gradient in zip(theta, gradients, strict=True):
                 total[name] += gradient
-        return total, losses
+        return {name: summed(gradient) for name, gradient in total.items()}, losses

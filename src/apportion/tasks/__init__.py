@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from apportion.tasks.collection import TaskCollection
     from apportion.tasks.encoded import EncodedCollection, EncodedSplit, EncodedTask
-    from apportion.tasks.encoding import encode, load_encoded
+    from apportion.tasks.encoding import encode, encode_examples, load_encoded
     from apportion.tasks.example import Example, Task
     from apportion.tasks.sources import SOURCES
     from apportion.tasks.sources.playground import exact_match
@@ -30,6 +30,7 @@ _HOME = {
     "TaskCollection": "collection",
     "TasksSpec": "spec",
     "encode": "encoding",
+    "encode_examples": "encoding",
     "ensure_pad": "tokenizers",
     "exact_match": "sources.playground",
     "load_encoded": "encoding",
@@ -49,6 +50,7 @@ __all__ = [
     "TaskCollection",
     "TasksSpec",
     "encode",
+    "encode_examples",
     "ensure_pad",
     "exact_match",
     "load_encoded",

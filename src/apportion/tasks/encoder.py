@@ -15,7 +15,7 @@ from apportion.tasks.example import Example
 from apportion.tasks.findings import sentences
 from apportion.tasks.templates import Segments, template_for
 from apportion.tasks.tokenizers import breaks_before_newlines, plain_backend
-from apportion.tasks.truncation import shorten
+from apportion.tasks.truncation import pieces, shorten
 
 _CHUNK = 2000
 _PART = 250
@@ -40,7 +40,7 @@ class Encoder:
         self._start = np.array(special[:1] if opens else [], np.int32)
 
     def encode(self, examples: Sequence[Example]) -> tuple[list[str], list[np.ndarray]]:
-        """Return ids and signed tokens of the examples that keep a supervised token.
+        """Return ids and signed tokens of the examples that keep a supervised token; a long plain text is several.
 
         Tokens are (length,) int32: the id ``t`` as context, ``~t`` where supervised; never supervised at position 0.
         """
@@ -51,14 +51,14 @@ class Encoder:
             segments = [self._template.segments(example, self.dirt) for example in chunk]
             pieces = self._joint(segments) if self._template.joint else self._apart(segments)
             for example, parts, texts in zip(chunk, pieces, segments, strict=True):
-                signed = self._fit(parts, [supervised for _, supervised in texts])
-                if signed is None:
-                    continue
-                ids.append(example.id)
-                tokens.append(signed)
+                plain = not example.prompt and example.messages is None
+                for number, signed in enumerate(self._fit(parts, [supervised for _, supervised in texts], plain)):
+                    ids.append(f"{example.id}:{number}" if number else example.id)
+                    tokens.append(signed)
         return ids, tokens
 
-    def _fit(self, parts: list[np.ndarray], supervised: list[bool]) -> np.ndarray | None:
+    def _fit(self, parts: list[np.ndarray], supervised: list[bool], plain: bool) -> list[np.ndarray]:
+        """Return the example within the length: shortened, a plain text in pieces, or none without supervised tokens."""
         first = supervised.index(True) if True in supervised else len(parts)
         signed = [~part if label else part for part, label in zip(parts, supervised, strict=True)]
         prompt = np.concatenate([self._start, *signed[:first]])
@@ -66,13 +66,16 @@ class Encoder:
         if not len(prompt) and len(rest):
             # Nothing predicts the first token: it is context, as the prompt of the rest.
             prompt, rest = np.where(rest[:1] < 0, ~rest[:1], rest[:1]), rest[1:]
+        if plain and len(prompt) + len(rest) > self.max_length:
+            self.dirt["pieces"] += 1
+            return pieces(np.concatenate([prompt, rest]), self.max_length)
         fitted, cut_prompt, cut_rest = shorten(prompt, rest, self.max_length)
         self.dirt["cut_prompt"] += cut_prompt
         self.dirt["cut_rest"] += cut_rest
         if not (fitted < 0).any():
             self.dirt["dropped"] += 1
-            return None
-        return fitted
+            return []
+        return [fitted]
 
     def _apart(self, segments: list[Segments]) -> Iterator[list[np.ndarray]]:
         end = np.array([] if self._template.end is None else [self._template.end], np.int32)
@@ -123,6 +126,7 @@ class Encoder:
         said = {
             "cut_prompt": ("prompt", f"in examples longer than {length}: the middle cut out"),
             "cut_rest": ("completion", f"in examples longer than {length}: the end cut off"),
+            "pieces": ("plain text", f"longer than {length}: cut into several examples"),
             "dropped": ("example", f"without a supervised token within {length}: dropped"),
             "boundary": ("turn", "merging with the text before it into one token: encoded apart"),
             "template": ("turn", "not where the chat template's generation prompt ends: found by its words"),

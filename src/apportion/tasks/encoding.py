@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ import pyarrow as pa
 
 from apportion._errors import ApportionError
 from apportion.tasks import cache
-from apportion.tasks.collection import SPLITS, TaskCollection
+from apportion.tasks.collection import SPLITS, TaskCollection, mended
 from apportion.tasks.encoded import SCHEMA, EncodedCollection, EncodedSplit, EncodedTask, to_batch
 from apportion.tasks.encoder import Encoder
+from apportion.tasks.example import Example
 from apportion.tasks.spec import TasksSpec
 from apportion.tasks.tokenizers import ensure_pad, tokenizer_fingerprint
 
 # Part of every key: raise it when the same examples would be encoded otherwise.
-ENCODING = 1
+ENCODING = 2
 
 
 def encode(
@@ -33,8 +34,10 @@ def encode(
 
     With a chat template the prompt is the user's message and the completion the assistant's; without one they are joined
     by a newline and the end token follows. Every assistant turn of a conversation is supervised; plain text is
-    supervised from its second token on. An example over ``max_length`` loses the middle of its prompt first and the end
-    of its completion last (``truncation.shorten``); one left without a supervised token is dropped and counted.
+    supervised from its second token on, and cut into several examples where it is over ``max_length``, every token being
+    supervised in one of them (``truncation.pieces``). Any other example over ``max_length`` loses the middle of its prompt
+    first and the end of its completion last (``truncation.shorten``); one left without a supervised token is dropped and
+    counted.
 
     Args:
         tasks: The tasks.
@@ -47,6 +50,18 @@ def encode(
             task left without supervised tokens.
     """
     return _cached(lambda: tasks, tasks.fingerprint, tokenizer, max_length, cache_dir)
+
+
+def encode_examples(examples: Sequence[Example], tokenizer: Any, max_length: int) -> EncodedSplit:  # noqa: ANN401
+    """Encode examples that belong to no task, such as anchors, as `encode` would; blank ones are left out.
+
+    Args:
+        examples: The examples.
+        tokenizer: A transformers tokenizer.
+        max_length: Longest example, in tokens.
+    """
+    whole = [mended(example) for example in examples if example.completion.strip()]
+    return EncodedSplit(to_batch(*Encoder(tokenizer, max_length).encode(whole)))
 
 
 def load_encoded(

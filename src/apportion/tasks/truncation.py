@@ -1,4 +1,4 @@
-"""How an example that is too long is shortened."""
+"""How an example that is too long is shortened, and a plain text cut into several."""
 
 from __future__ import annotations
 
@@ -30,3 +30,18 @@ def shorten(prompt: np.ndarray, rest: np.ndarray, max_length: int) -> tuple[np.n
         tail = (room + 1) // 2
         prompt = np.concatenate([prompt[: room - tail], prompt[len(prompt) - tail :]])
     return np.concatenate([prompt, kept]), cut_prompt, len(kept) < len(rest)
+
+
+def pieces(text: np.ndarray, max_length: int) -> list[np.ndarray]:
+    """Cut a plain text into stretches of ``max_length`` tokens, the last one shorter, each supervised token in just one.
+
+    A stretch begins with the last token of the one before, as context to predict its first supervised token from.
+
+    Args:
+        text: (n,) signed tokens, of which the first is context.
+        max_length: Longest stretch, at least 2.
+    """
+    cut = [text[at : at + max_length].copy() for at in range(0, max(len(text) - 1, 1), max_length - 1)]
+    for piece in cut:
+        piece[:1] = np.where(piece[:1] < 0, ~piece[:1], piece[:1])
+    return cut

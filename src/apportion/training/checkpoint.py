@@ -19,13 +19,18 @@ MANIFEST = "files.json"
 KEEP = 2
 
 
+def aside_of(folder: Path, step: int) -> Path:
+    """Return where a checkpoint lies while it is written."""
+    return folder / f".step-{step}.tmp"
+
+
 def write_checkpoint(folder: Path, step: int, write: Callable[[Path], None]) -> Path:
     """Write ``folder/step-N`` through ``write(aside)`` and drop all but the newest two.
 
     Raises:
         ApportionError: The disk is full or cannot be written; earlier checkpoints are untouched.
     """
-    aside, final = folder / f".step-{step}.tmp", folder / f"step-{step}"
+    aside, final = aside_of(folder, step), folder / f"step-{step}"
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)

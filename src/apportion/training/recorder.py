@@ -17,6 +17,7 @@ from apportion.budget.flops import ModelFlops
 from apportion.signals.batches import Batch
 from apportion.signals.losses import task_losses
 from apportion.signals.objective import REPORT_TAU, smooth_worst
+from apportion.signals.ranks import summed
 from apportion.training.cadence import next_due
 
 RECORD_EVERY = 0.01
@@ -47,6 +48,7 @@ class Recorder:
         flops: Prices of the model's passes.
         affords: Whether a measurement of that many FLOPs fits the budget; one more must fit, to close with.
         proportions: Returns the mixture now.
+        weights: Returns what is to be recorded of the weights since it was last asked.
         append: Writes one record to the history.
         show: Told of every record.
     """
@@ -62,11 +64,13 @@ class Recorder:
         affords: Callable[[float], bool],
         proportions: Callable[[], Tensor],
         append: Callable[[dict[str, Any]], None],
+        weights: Callable[[], dict[str, Any]] = dict,
         show: Show | None = None,
     ) -> None:
         self._names, self._batches, self._every = list(names), list(batches), every
         self._ledger, self._affords = ledger, affords
-        self._proportions, self._append, self._show = proportions, append, show
+        self._proportions, self._weights = proportions, weights
+        self._append, self._show = append, show
         self.validation_flops = sum(flops.forward(b.processed, b.squares) for b in self._batches)
         self.step = -1
         self.records = 0
@@ -89,7 +93,7 @@ class Recorder:
             self.after_step(model, 0, 0.0)
 
     def add_loss(self, loss: Tensor) -> None:
-        """Add a micro-batch's share of the step's loss; stays on the device until recorded."""
+        """Add a micro-batch's share of the step's loss; stays on the device, and with this rank, until recorded."""
         self._loss = self._loss + loss.detach().double()
 
     def after_step(self, model: nn.Module, step: int, lr: float, logger: _Logger | None = None) -> bool:
@@ -122,6 +126,7 @@ class Recorder:
             "lr": lr,
             "mixture": dict(zip(self._names, p.tolist(), strict=True)),
             "n_eff": effective_tasks(p),
+            **self._weights(),
         }
         if losses is not None:
             measured = {
@@ -154,7 +159,7 @@ class Recorder:
     def _mean_loss(self, step: int) -> dict[str, float]:
         if not self._loss_steps:
             return {}  # no step since the last record, or none yet
-        loss = float(self._loss) / self._loss_steps
+        loss = float(summed(torch.as_tensor(self._loss, dtype=torch.float64))) / self._loss_steps
         self._loss, self._loss_steps = 0.0, 0
         if not math.isfinite(loss):
             raise _diverged("training", step)
@@ -198,5 +203,6 @@ def _diverged(what: str, step: int) -> ApportionError:
 def _flat(record: dict[str, Any]) -> dict[str, float]:
     logs = {key: record[key] for key in ("loss", "lr", "n_eff", "macro", "worst", "objective") if record.get(key)}
     logs |= {f"mixture/{name}": share for name, share in record["mixture"].items()}
+    logs |= {f"weights/{name}": number for name, number in record.get("weights", {}).items()}
     logs |= {f"validation/{name}": loss for name, loss in record.get("validation", {}).items()}
     return logs

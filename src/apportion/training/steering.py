@@ -18,6 +18,7 @@ from apportion.signals.in_run import InRunRead
 from apportion.signals.inner_step import AdamStep, InnerStep, of_optimizer
 from apportion.signals.losses import task_losses
 from apportion.signals.objective import SmoothWorst
+from apportion.signals.ranks import rank, summed, world
 from apportion.training.allowance import Allowance
 from apportion.training.cadence import next_due
 from apportion.training.validation import Picked, batched, rotating
@@ -65,6 +66,7 @@ class Steering:
         self._direction: dict[str, Tensor] = {}
         self._reader: InRunRead | None = None
         self._read: list[tuple[Tensor, Tensor]] = []
+        self._tokens_read = 0
         self._age = 0
 
     @property
@@ -89,15 +91,20 @@ class Steering:
     @contextmanager
     def reading(self, model: nn.Module, batch: Batch, lr: float) -> Iterator[None]:
         """Wrap one micro-batch's forward and backward; collects its alignment where the estimator is `in_run`."""
-        if not self._reads_now():
+        if not self._reads_now() or not len(batch):
             yield
             return
         reader = self._reader_of(model)
-        with reader.reading(len(batch), next(model.parameters()).device) as scores:
+        with reader.reading(batch, next(model.parameters()).device) as scores:
             yield
         # Left on the device until the step is over: reading it here would wait for the backward pass.
-        self._read.append((batch.tasks, lr * scores))
-        self._charge([], self._flops.in_run_read(batch.processed))
+        # The loss is as many times too large as there are ranks, whose gradients are averaged.
+        self._read.append((batch.tasks, lr * scores / world()))
+        self._tokens_read += batch.processed
+
+    def rescale(self, factor: Tensor) -> None:
+        """Scale what this step's micro-batches read, as its gradient was scaled after their backward passes."""
+        self._read = [(tasks, scores * factor) for tasks, scores in self._read]
 
     def after_step(self) -> None:
         """Move the mixture after an optimizer step, where the step measured something."""
@@ -105,8 +112,11 @@ class Steering:
             alignment = torch.zeros(len(self._pool), dtype=torch.float64)
             for tasks, scores in self._read:
                 alignment.index_add_(0, tasks, scores.double().cpu())
+            tokens = int(summed(torch.tensor(self._tokens_read)))
             self._read.clear()
-            self._update(alignment=alignment)
+            self._tokens_read = 0
+            self._charge([], self._flops.in_run_read(tokens))
+            self._update(alignment=summed(alignment))
         self._age += 1
 
     def _reads_now(self) -> bool:
@@ -180,11 +190,12 @@ class Steering:
             return
         device, p = next(model.parameters()).device, self.p
         estimate = meta_gradient.unrolled if literal else meta_gradient.forward
-        train, validation, objective = train.to(device), validation.to(device), self._objective(mixture)
-        slope = estimate(model, train, validation, p.to(device), inner, objective)
+        objective, slope = self._objective(mixture), torch.zeros_like(p)
+        if rank() == 0:  # a single batch, which is not shared out
+            slope = estimate(model, train.to(device), validation.to(device), p.to(device), inner, objective)
         losses = task_losses(model, [validation], len(self._pool), device)
         self._charge([train, validation], price)
-        self._update(losses, alignment=p * slope.double().cpu())
+        self._update(losses, alignment=p * summed(slope.double().cpu()))
 
     def _charge(self, batches: Sequence[Batch], flops: float) -> None:
         self._ledger.charge(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from apportion.budget import Ledger
-from apportion.signals.batches import Batch, collate
+from apportion.signals.batches import Batch, collate, pack
+from apportion.signals.ranks import share, world
 from apportion.tasks import EncodedCollection
 from apportion.training.allowance import Allowance
 from apportion.training.sampler import TaskSampler
@@ -18,14 +19,22 @@ Draw = tuple[int, int]
 
 @dataclass(frozen=True)
 class StepBatches:
-    """One optimizer step: exactly as many micro-batches as are accumulated, None for an empty one, empty ones first."""
+    """This rank's part of an optimizer step: exactly as many micro-batches as are accumulated.
+
+    None stands for an empty one, and empty ones come first; the last is a batch, of padding alone where the step has
+    nothing for this rank, because all ranks sum their gradients in it. ``draws`` are each micro-batch's examples as
+    (task, index in its train split), in the order of its examples. ``examples`` counts those of the step, on all ranks.
+    """
 
     batches: list[Batch | None]
+    draws: list[list[Draw]]
     examples: int
 
 
 class Stream:
     """Draws optimizer steps until the budget is spent; never a token more.
+
+    Every rank draws and charges the whole step, from the same seed, and takes its part of the micro-batches.
 
     Args:
         collection: The encoded tasks; their train splits are drawn from.
@@ -37,6 +46,7 @@ class Stream:
         micro_batch: Examples in a micro-batch.
         accumulation: Micro-batches in a step.
         pad_id: Padding token.
+        row_length: Tokens of a row that several examples share; None gives each example a row of its own.
     """
 
     def __init__(  # noqa: PLR0913 - the joint where data, draws and budget meet
@@ -51,6 +61,7 @@ class Stream:
         micro_batch: int,
         accumulation: int,
         pad_id: int,
+        row_length: int | None = None,
     ) -> None:
         self.fingerprint = collection.fingerprint
         self._splits = [task.train for task in collection.tasks]
@@ -61,6 +72,7 @@ class Stream:
         self._micro_batch = micro_batch
         self._accumulation = accumulation
         self._pad_id = pad_id
+        self._row_length = row_length
         self._allowance = allowance
         self.finished = False
 
@@ -71,14 +83,14 @@ class Stream:
         """
         if self.finished:
             return None
-        draws = self.sampler.draw(p, self._micro_batch * self._accumulation)
+        draws = self.sampler.draw(p, self._micro_batch * self._accumulation * world())
         fitting = self._fitting(draws)
         if len(fitting) < len(draws):
             self.sampler.put_back(draws[len(fitting) :])
             self.finished = True
         if not fitting:
             return None
-        batches = self._collate(fitting)
+        batches, chosen = self._collate(fitting)
         for batch in batches:
             if batch is not None:
                 self._ledger.charge(
@@ -89,7 +101,7 @@ class Stream:
                     flops=self._train_flops(batch.processed, batch.squares),
                 )
         self.finished = self.finished or self._allowance.left <= 0
-        return StepBatches(batches, len(fitting))
+        return StepBatches(list(share(batches)), list(share(chosen)), len(fitting))
 
     def _price(self, draw: Draw) -> float:
         task, index = draw
@@ -107,13 +119,33 @@ class Stream:
                 return draws[:count]
         return draws
 
-    def _collate(self, draws: list[Draw]) -> list[Batch | None]:
-        # Examples of like length share a micro-batch: less padding, same step.
-        ordered = sorted(draws, key=lambda d: int(self._splits[d[0]].processed[d[1]]))
-        parts = np.array_split(np.arange(len(ordered)), self._accumulation)
+    def _collate(self, draws: list[Draw]) -> tuple[list[Batch | None], list[list[Draw]]]:
+        """Return the step's micro-batches, those of all ranks in turns, and the draws of each."""
+        rows = self._rows(draws)
+        chosen: list[list[Draw]] = []
         batches: list[Batch | None] = []
-        for part in parts:
-            chosen = [ordered[i] for i in part]
-            examples = [self._splits[task].example(index) for task, index in chosen]
-            batches.append(collate(examples, [task for task, _ in chosen], self._pad_id) if chosen else None)
-        return sorted(batches, key=lambda batch: batch is not None)
+        parts = np.array_split(np.arange(len(rows)), self._accumulation * world())
+        for part in sorted(parts, key=lambda part: len(part) > 0):
+            members = [rows[i] for i in part]
+            chosen.append([draws[k] for row in members for k in row])
+            examples = [self._splits[task].example(index) for task, index in chosen[-1]]
+            tasks = [task for task, _ in chosen[-1]]
+            layout = None if self._row_length is None else _renumbered(members)
+            batches.append(collate(examples, tasks, self._pad_id, layout) if len(part) else None)
+        for last in range(len(batches) - world(), len(batches)):
+            if batches[last] is None:
+                batches[last] = collate([], [], self._pad_id, [])
+        return batches, chosen
+
+    def _rows(self, draws: list[Draw]) -> list[list[int]]:
+        """Return the draws of each row, rows of like length beside each other: they will share a micro-batch."""
+        lengths = [int(self._splits[task].processed[index]) for task, index in draws]
+        if self._row_length is not None:
+            return pack(lengths, self._row_length)
+        return [[k] for k in sorted(range(len(draws)), key=lambda k: lengths[k])]
+
+
+def _renumbered(rows: list[list[int]]) -> list[list[int]]:
+    """Return rows of the same sizes that count their members through, from 0."""
+    numbers = iter(range(sum(map(len, rows))))
+    return [[next(numbers) for _ in row] for row in rows]

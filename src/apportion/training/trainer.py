@@ -15,12 +15,13 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from apportion._errors import ApportionError
 from apportion.budget import Ledger
 from apportion.signals.batches import Batch
-from apportion.signals.losses import example_losses
-from apportion.training.checkpoint import STATE, load_state, write_checkpoint
+from apportion.signals.ranks import rank, wait, world
+from apportion.training.checkpoint import STATE, aside_of, load_state, write_checkpoint
 from apportion.training.recorder import Recorder
 from apportion.training.schedule import budget_schedule
 from apportion.training.steering import Steering
 from apportion.training.stream import StepBatches, Stream
+from apportion.training.weighing import Weighing
 
 # Training ends when the ledger says so; this only has to be out of reach.
 UNREACHABLE_STEPS = 10**9
@@ -45,12 +46,13 @@ class BudgetTrainer(Trainer):
         tokenizer: Saved beside the model.
         stream: Draws and charges the batches.
         steering: Measures for the mixture and moves it.
+        weighing: Measures for the weights and weighs the losses.
         recorder: Validates and writes the history.
         ledger: What was spent.
         checkpoints: The folder of checkpoints, or None to write none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the joint where everything meets Trainer
         self,
         model: PreTrainedModel | nn.Module,
         args: TrainingArguments,
@@ -58,18 +60,23 @@ class BudgetTrainer(Trainer):
         *,
         stream: Stream,
         steering: Steering,
+        weighing: Weighing,
         recorder: Recorder,
         ledger: Ledger,
         checkpoints: Path | None,
     ) -> None:
         if args.n_gpu > 1:
-            args._n_gpu = 1  # Trainer would split each batch over all GPUs it sees; this version uses one
+            args._n_gpu = 1  # Trainer would split each batch over all GPUs it sees; a process uses one
         super().__init__(model=model, args=args, processing_class=tokenizer)
-        if self.accelerator.num_processes > 1:
-            raise ApportionError("This version trains in one process: start it without 'accelerate launch'.")
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ApportionError(
+                "Several processes each hold the whole model here: start them with torchrun, or with 'accelerate launch' "
+                "without FSDP and DeepSpeed."
+            )
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
-        self.stream, self.steering, self.recorder, self.ledger = stream, steering, recorder, ledger
+        self.stream, self.steering, self.weighing = stream, steering, weighing
+        self.recorder, self.ledger = recorder, ledger
         self.checkpoints = checkpoints
         # The loss below is already divided by the examples of the whole optimizer step.
         self.loss_is_scaled_for_ga = True
@@ -83,13 +90,15 @@ class BudgetTrainer(Trainer):
     ) -> tuple[list[Batch | None], int]:
         """Draw and charge one optimizer step; an empty list ends training."""
         self.recorder.start(self.model)
+        # First: a budget in FLOPs is checked to reach for the anchors, whatever the mixture then measures.
+        self.weighing.prepare(self.model, self.state.global_step)
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)  # accelerate wraps it
         self.steering.prepare(self.model, self.state.global_step, optimizer, self._get_learning_rate())
         drawn: StepBatches | None = self.stream.next_step(self.steering.p.numpy())
         if drawn is None:
             self.control.should_training_stop = True
             return [], 0
-        return drawn.batches, drawn.examples
+        return self.weighing.given(self.model, drawn, self.state.global_step), drawn.examples
 
     def training_step(
         self, model: nn.Module, inputs: Batch | None, num_items_in_batch: int | Tensor | None = None
@@ -99,8 +108,16 @@ class BudgetTrainer(Trainer):
             return torch.zeros((), device=self.args.device)
         with self.steering.reading(self.model, inputs, self._get_learning_rate()):
             loss = super().training_step(model, inputs, num_items_in_batch)
-        self.recorder.add_loss(loss)
+        self.recorder.add_loss(self.weighing.plain_loss(loss / world()))
+        assert num_items_in_batch is not None
+        factor = self.weighing.rescale(self.model, num_items_in_batch)
+        if factor is not None:
+            self.steering.rescale(factor)
         return loss
+
+    def _prepare_inputs(self, inputs: Batch) -> Batch:
+        """Move the batch; one without an example, which Trainer would refuse, keeps a rank in step with the others."""
+        return inputs.to(self.args.device)
 
     def compute_loss(
         self,
@@ -109,9 +126,12 @@ class BudgetTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: int | Tensor | None = None,
     ) -> Tensor:
-        """Return sum of l_k over the micro-batch, divided by the examples of the optimizer step: l_k in fp32."""
+        """Return sum of w_k l_k over the micro-batch, divided by the examples of the optimizer step: l_k in fp32.
+
+        It is multiplied by the number of ranks, over which their gradients are averaged.
+        """
         assert num_items_in_batch is not None
-        return example_losses(model, inputs.to(self.args.device)).sum() / num_items_in_batch
+        return world() * self.weighing.loss(model, inputs, num_items_in_batch)
 
     def floating_point_ops(self, inputs: object) -> int:
         """Return 0: the ledger counts, by account, what Trainer would estimate."""
@@ -151,36 +171,53 @@ class BudgetTrainer(Trainer):
         (Path(output_dir or str(self.args.output_dir)) / "training_args.bin").unlink(missing_ok=True)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        """Write ``step-N`` atomically: Trainer's files and, beside them, Apportion's state."""
+        """Write ``step-N`` atomically: Trainer's files and, beside them, Apportion's state; all ranks call this."""
         assert self.checkpoints is not None
+        step = self.state.global_step
 
         def write(folder: Path) -> None:
+            wait()  # for the folder, into which every rank writes its random state
+            self._save_rng_state(str(folder))
+            wait()
+            if rank() > 0:
+                return
             self.save_model(str(folder), _internal_call=True)
             self._save_optimizer_and_scheduler(str(folder))
             self._save_scaler(str(folder))
-            self._save_rng_state(str(folder))
             self.state.save_to_json(str(folder / "trainer_state.json"))
             torch.save(self._own_state(), folder / STATE)
 
-        write_checkpoint(self.checkpoints, self.state.global_step, write)
+        if rank() == 0:
+            write_checkpoint(self.checkpoints, step, write)
+        else:
+            write(aside_of(self.checkpoints, step))
+        wait()
 
     def _own_state(self) -> dict[str, Any]:
         return {
             "fingerprint": self.stream.fingerprint,
+            "processes": world(),
             "ledger": self.ledger.state_dict(),
             "sampler": self.stream.sampler.state_dict(),
             "steering": self.steering.state_dict(),
+            "weighing": self.weighing.state_dict(),
             "recorder": self.recorder.state_dict(),
         }
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Load the model as Trainer does, then the ledger, sampler, mixture and history position."""
+        """Load the model as Trainer does, then the ledger, sampler, mixture, weights and history position."""
         state = load_state(Path(resume_from_checkpoint))
         if state["fingerprint"] != self.stream.fingerprint:
             raise ApportionError(
                 "The tasks' data or the tokenizer changed since this run began: put them back to resume it, "
                 "or start in a new folder."
             )
+        if state["processes"] != world():
+            raise ApportionError(
+                f"This run began with {state['processes']} processes, which decide the size of its steps, and not with "
+                f"{world()}: start as many again, or a new folder."
+            )
+        self.weighing.load_state_dict(state["weighing"], self.args.device)
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.ledger.load_state_dict(state["ledger"])
         self.stream.sampler.load_state_dict(state["sampler"])

@@ -1,0 +1,37 @@
+"""How much each example counts: one method a file, found by its name in a recipe or as an attribute here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from apportion._registry import Registry
+
+if TYPE_CHECKING:
+    from apportion.weights._weighting import Weighting
+    from apportion.weights.adapt import Adapt
+    from apportion.weights.bm25 import Bm25
+    from apportion.weights.linupper import LinUpper
+    from apportion.weights.uniform import Uniform
+
+WEIGHTS: Registry[Weighting] = Registry(
+    "weights",
+    {
+        "uniform": "apportion.weights.uniform:Uniform",
+        "adapt": "apportion.weights.adapt:Adapt",
+        "bm25": "apportion.weights.bm25:Bm25",
+        "linupper": "apportion.weights.linupper:LinUpper",
+    },
+)
+
+__all__ = ["WEIGHTS", "Adapt", "Bm25", "LinUpper", "Uniform", "Weighting"]
+
+
+def __getattr__(name: str) -> object:
+    # Methods work on tensors; naming the family must not load torch.
+    if name not in __all__:
+        raise AttributeError(f"module 'apportion.weights' has no attribute '{name}'")
+    if name.lower() in WEIGHTS:
+        return WEIGHTS.get(name.lower())
+    from apportion.weights import _weighting
+
+    return getattr(_weighting, name)

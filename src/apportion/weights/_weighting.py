@@ -1,0 +1,108 @@
+"""What every weighting is: a frozen config that turns what is measured about examples into weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from apportion._config import Config
+from apportion._errors import ApportionError
+from apportion.signals.hidden_states import Positions
+
+EPS = 1e-8
+
+
+def sigmoid_weights(scores: Tensor, tau: float) -> Tensor:
+    """Return w = sigmoid(s / max(tau, eps)), in the shape of ``scores``.
+
+    Absolute: an example's weight does not depend on what else is in its step. Source: ADAPT weights, arXiv 2605.05227,
+    equation 11.
+    """
+    return torch.sigmoid(scores / max(tau, EPS))
+
+
+def between(weights: Tensor) -> Tensor:
+    """Return, in the shape of ``weights``, which of them are neither 0 nor 1 to single precision."""
+    margin = torch.finfo(torch.float32).eps
+    return (weights > margin) & (weights < 1 - margin)
+
+
+def too_sharp(tau: float) -> ApportionError:
+    """Return the error of weights that are all 0 or 1."""
+    return ApportionError(
+        f"All weights are 0 or 1: 'weights.tau' is {tau:g}, too small for their scores to tell examples apart; raise it "
+        "(the default is 1.0)."
+    )
+
+
+class Weighting(Config):
+    """How much each example of a step counts: w >= 0, never differentiated. One that is told nothing weighs all alike."""
+
+
+class Anchored(Weighting):
+    """A weighting by likeness to anchors: validation examples that training should serve.
+
+    Attributes:
+        tau: Temperature of the sigmoid; small separates sharply, large weighs all near one half.
+        normalise: Divide a step's loss by the sum of its weights (a mean) and not by its examples (the paper's sum).
+        anchors: At most this many, spread evenly over the tasks' steering halves, or over ``files``.
+        files: JSON Lines files, or folders of them, to take the anchors from in place of the tasks' own.
+    """
+
+    tau: float = Field(1.0, gt=0)
+    normalise: bool = False
+    anchors: int = Field(400, ge=1)
+    files: tuple[str, ...] | None = None
+
+    @field_validator("files")
+    @classmethod
+    def _some(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and not value:
+            raise ValueError("name at least one file of anchors, or leave the key out")
+        return value
+
+
+class StateGuided(Anchored):
+    """A weighting that follows the model's own last-layer states.
+
+    Attributes:
+        refresh: R, optimizer steps between two embeddings of the anchors.
+        positions: Tokens that are pooled: `all`, `prompt` or `completion`.
+    """
+
+    refresh: int = Field(50, ge=1)
+    positions: Positions = "all"
+
+    def embed(self, states: Tensor, members: Tensor) -> Tensor:
+        """Return one vector an example, (B, d), from its row's states (B, L, d) and which are its tokens', (B, L) bool."""
+        raise NotImplementedError
+
+    def weigh(self, embeddings: Tensor, anchor: Tensor) -> Tensor:
+        """Return w, (B,), from embeddings (B, d) and the mean of the anchors' embeddings (d,)."""
+        raise NotImplementedError
+
+
+class PoolGuided(Anchored):
+    """A weighting that is worked out once, before training, from the texts alone."""
+
+    def weigh(self, pool: Sequence[np.ndarray], anchors: Sequence[np.ndarray]) -> Tensor:
+        """Return w for every example of the pool, (n,) float32, from token ids."""
+        raise NotImplementedError
+
+
+class LossGuided(Weighting):
+    """A weighting that follows the losses of the step's examples, all of them together.
+
+    Attributes:
+        warmup: Optimizer steps at the start in which all weights are one.
+    """
+
+    warmup: int = Field(0, ge=0)
+
+    def weigh(self, losses: Tensor) -> Tensor:
+        """Return w, (N,), from the losses of all N examples of the optimizer step."""
+        raise NotImplementedError

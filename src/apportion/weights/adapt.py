@@ -1,0 +1,72 @@
+"""ADAPT weights: how alike an example and the anchors are in the model's own last-layer states."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from apportion.weights._weighting import EPS, StateGuided, sigmoid_weights
+
+
+def position_weighted_mean(states: Tensor, members: Tensor) -> Tensor:
+    """Return phi = sum_j (j / sum j) h_j for each example, (B, d); zeros for one without tokens.
+
+    Args:
+        states: h, the last-layer states of the row that each example stands in, (B, L, d).
+        members: Which positions of it are the example's tokens, (B, L) bool; j counts these, in their order.
+
+    Only an example's own tokens are counted, so padding, its side and the examples packed beside it do not matter.
+    Computed in fp32 (fp64 for fp64 states). Source: ADAPT weights, arXiv 2605.05227, equation 9.
+    """
+    dtype = torch.promote_types(states.dtype, torch.float32)
+    ranks = (members.cumsum(1) * members).to(dtype)
+    weights = ranks / ranks.sum(1, keepdim=True).clamp(min=1)
+    return torch.bmm(weights[:, None], states.to(dtype)).squeeze(1)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Return each row of (B, d) divided by max(its norm, eps)."""
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / norms.clamp(min=EPS)
+
+
+def similarity(embeddings: Tensor, anchor: Tensor, centred: bool) -> Tensor:
+    """Return s, (B,): the mean over anchors v of cos(phi(x), phi(v)), which is <phi(x), mean phi(v)>.
+
+    Args:
+        embeddings: Unit vectors phi(x), (B, d).
+        anchor: The mean of the anchors' unit vectors, (d,).
+        centred: Subtract the anchors' own mean score, |mean phi(v)|^2, so that 0 is as alike as the anchors are.
+
+    Source: ADAPT weights, arXiv 2605.05227, equation 10; centring is ours.
+    """
+    scores = embeddings @ anchor
+    return scores - anchor @ anchor if centred else scores
+
+
+class Adapt(StateGuided):
+    """Weights by likeness to the anchors in the model's present states: w = sigmoid(s / tau).
+
+    What it optimises: sum_k w_k l_k / N over the N examples of a step, or sum_k w_k l_k / sum_k w_k with ``normalise``;
+    the weights are constants to the backward pass.
+    Shapes: B examples, d hidden size; all it keeps is the mean of the anchors' embeddings, (d,).
+    Cost: a training example costs no pass, its states come from the training forward itself. The anchors cost one
+    forward pass every ``refresh`` optimizer steps, charged to `validation`.
+    References: Zhao et al., ADAPT (arXiv 2605.05227), algorithm 1.
+    Departures: the step's sum of losses is divided by its examples, as everywhere here; R = 1 refreshes every step.
+    Relations: `bm25` with the model's states in place of words.
+
+    Attributes:
+        centred: Scores relative to the anchors' own mean score. Raw cosines lie close together, so that at tau = 1 the
+            weights are near one constant; centred ones can take a much smaller tau.
+    """
+
+    centred: bool = False
+
+    def embed(self, states: Tensor, members: Tensor) -> Tensor:
+        """Return phi / max(|phi|, eps), (B, d)."""
+        return unit(position_weighted_mean(states, members))
+
+    def weigh(self, embeddings: Tensor, anchor: Tensor) -> Tensor:
+        """Return w = sigmoid(s / tau), (B,)."""
+        return sigmoid_weights(similarity(embeddings, anchor, self.centred), self.tau)

@@ -1,0 +1,44 @@
+"""LinUpper: weights that grow with an example's loss in its step, up to a cap."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from apportion.weights._weighting import LossGuided
+
+
+def linupper(losses: Tensor, r: float) -> Tensor:
+    """Return w = N softmax(f / r) with f = min(h + 1, 1), h = (2 l - max l - min l) / (max l - min l), (N,).
+
+    h rises from -1 to 1, so f is linear up to the middle of the losses and flat above it: outliers gain nothing.
+    Ones where all losses are equal. Source: Sow et al. 2025, arXiv 2502.06733.
+    """
+    low, high = losses.min(), losses.max()
+    h = (2 * losses - high - low) / (high - low)
+    f = torch.where(high > low, (h + 1).clamp(max=1), torch.ones_like(losses))
+    return len(losses) * torch.softmax(f / r, 0)
+
+
+class LinUpper(LossGuided):
+    """Weights by the loss itself, within each optimizer step: small for what is learnt, capped for outliers.
+
+    What it optimises: sum_k w_k l_k / N over the N examples of a step, sum_k w_k = N; the weights are constants to the
+    backward pass.
+    Shapes: N examples in the whole optimizer step, over all micro-batches.
+    Cost: nothing where a step is one micro-batch. Of several, all losses are needed before the first backward: one more
+    forward pass over the step, in evaluation mode, charged to `meta`.
+    References: Sow et al. 2025, LinUpper (arXiv 2502.06733), as baseline in Zhao et al. (arXiv 2605.05227).
+    Departures: r stands still.
+    Relations: the mixture `loss` does to tasks what this does to examples, without a cap.
+
+    Attributes:
+        r: Temperature of the softmax; large weighs all alike.
+    """
+
+    r: float = Field(0.4, gt=0)
+
+    def weigh(self, losses: Tensor) -> Tensor:
+        """Return w, (N,)."""
+        return linupper(losses, self.r)
