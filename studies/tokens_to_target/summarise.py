@@ -13,11 +13,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from studies.tokens_to_target.cells import ARMS, STATIC, Cell, best_rate, generated, natural
-from studies.tokens_to_target.suites import NOISE
-
 from apportion.runs import read_run
 from apportion.runs.curves import Curve, curve, share_to_best, tokens_spent
+from studies.tokens_to_target.cells import ARMS, STATIC, Cell, best_rate, generated, natural
+from studies.tokens_to_target.suites import NOISE
 
 HERE = Path(__file__).parent
 Result = dict[str, Any]
