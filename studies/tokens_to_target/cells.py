@@ -132,11 +132,14 @@ def natural() -> list[Cell]:
 
 
 # What each part of ADAPT mixtures does: its settings one at a time, on seeds that are not reported.
+MORE = {"examples_per_task": 8, "refresh": 50}
 VARIANTS: dict[str, dict[str, Any]] = {
     "uniform": {"type": "uniform"},
     "progress": {"type": "progress"},
     "adapt": {"type": "adapt"},
-    "more measured": {"type": "adapt", "examples_per_task": 8, "refresh": 50},
+    "more measured": {"type": "adapt", **MORE},
+    "more measured, no gradient": {"type": "adapt", **MORE, "learning_rate": 0.0},
+    "more measured, no prior": {"type": "adapt", **MORE, "prior": 0.0},
     "no gradient": {"type": "adapt", "learning_rate": 0.0},
     "no prior": {"type": "adapt", "prior": 0.0},
 }

@@ -15,7 +15,7 @@ from typing import Any
 
 from apportion.runs import read_run
 from apportion.runs.curves import Curve, curve, share_to_best, tokens_spent
-from studies.tokens_to_target.cells import ARMS, STATIC, Cell, best_rate, generated, natural
+from studies.tokens_to_target.cells import ARMS, STATIC, VARIANTS, Cell, ablation, best_rate, generated, natural
 from studies.tokens_to_target.suites import NOISE
 
 HERE = Path(__file__).parent
@@ -181,13 +181,32 @@ def _share(here: Result, other: str) -> str:
     return f"{100 * entry['mean']:.0f} %{some}"
 
 
+def ablations() -> str:
+    """Return the ablation as a table: final macro loss over uniform's, seed by seed, on seeds that are not reported."""
+    final: dict[tuple[str, str, int], float] = {
+        (cell.arm, cell.suite, cell.seed): float(read_run(cell.folder).summary["final"]["macro"])
+        for cell in ablation()
+        if cell.finished
+    }
+    suites = list(dict.fromkeys(suite for _, suite, _ in final))
+    lines = ["**One setting at a time**, final macro loss over uniform's by seed", ""]
+    lines += [f"| ADAPT mixtures with | {' | '.join(suites)} |", "|---" * (len(suites) + 1) + "|"]
+    for name, settings in VARIANTS.items():
+        cells = [
+            ", ".join(f"{v / final['uniform', s, k]:.2f}" for (n, s, k), v in final.items() if (n, s) == (name, suite))
+            for suite in suites
+        ]
+        lines.append(f"| {name}: `{settings}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Write the files."""
     results = finished()
     summary = summary_of(results)
     (HERE / "result.json").write_text(json.dumps({"cells": results, "summary": summary}, indent=1) + "\n")
-    (HERE / "tables.md").write_text(table(summary))
-    print(table(summary))
+    (HERE / "tables.md").write_text(table(summary) + "\n" + ablations())
+    print((HERE / "tables.md").read_text())
 
 
 if __name__ == "__main__":
