@@ -1,0 +1,58 @@
+"""The studies' data are what their pages say; the runs themselves are too long for a test."""
+
+import random
+
+import pytest
+from studies.natural import VALIDATION
+from studies.tokens_to_target.cells import ARMS, ablation, generated, natural, tuning
+from studies.tokens_to_target.suites import COPIES, NOISE, SHARE, SUITES, VALIDATED
+from studies.tokens_to_target.summarise import sign_test
+from studies.weights.pools import SPOILT, spoilt
+
+from apportion.tasks.splits import normalised, position
+
+
+@pytest.mark.parametrize("name", sorted(SUITES))
+def test_every_task_has_different_inputs_and_enough_to_validate_on(name):
+    suite = SUITES[name]()
+    assert suite == SUITES[name]()
+    for task, pairs in suite.items():
+        assert len({prompt for prompt, _ in pairs}) == len(pairs)
+        validated = sum(position(normalised(prompt)) < SHARE for prompt, _ in pairs)
+        assert validated == VALIDATED or task == "add1"
+
+
+def test_suites_have_what_they_are_named_for():
+    noisy, redundant, related = (SUITES[name]() for name in ("noisy", "redundant", "related"))
+    assert len(NOISE) / len(noisy) == 0.2
+    assert all(prompt.partition(" ")[2] == answer for name in COPIES for prompt, answer in redundant[name])
+    left, right = dict(related["move-left"]), dict(related["move-right"])
+    shared = set(left) & set(right)
+    assert shared and any(left[prompt] != right[prompt] for prompt in shared)
+    sizes = [
+        sum(position(normalised(prompt)) >= SHARE for prompt, _ in pairs) for pairs in SUITES["imbalanced"]().values()
+    ]
+    assert max(sizes) / min(sizes) == 1000
+
+
+def test_what_is_added_to_a_pool_is_never_validated_on():
+    rows = [{"prompt": f"say {i}", "completion": f"word {i}"} for i in range(300)]
+    pool = spoilt(rows, random.Random(0))
+    added = pool[len(rows) :]
+    assert pool[: len(rows)] == rows
+    assert len(added) / len(pool) == pytest.approx(SPOILT, abs=0.01)
+    assert all(position(normalised(row["prompt"])) >= VALIDATION for row in added)
+
+
+def test_every_cell_has_a_folder_of_its_own_and_no_tuning_seed_is_reported():
+    reported = [*generated(), *natural()]
+    cells = [*reported, *tuning(), *ablation()]
+    assert len({cell.folder for cell in cells}) == len(cells)
+    assert len(reported) == (5 * 5 + 5 * 3) * len(ARMS)
+    assert not {cell.seed for cell in reported} & {cell.seed for cell in [*tuning(), *ablation()]}
+
+
+def test_sign_test():
+    assert sign_test(5, 5) == 1.0
+    assert sign_test(10, 0) == pytest.approx(2 / 2**10)
+    assert sign_test(0, 10) == sign_test(10, 0)
