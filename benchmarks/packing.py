@@ -20,8 +20,8 @@ import torch
 
 from apportion.plans.build import load_data, make_model, make_sampler
 from apportion.plans.recipe import parse_recipe, read_yaml
-from apportion.signals.batches import Batch, collate, pack
 from apportion.signals.losses import example_losses
+from apportion.tasks.batches import Batch, collate, pack
 
 LENGTH, BATCH, STEP = 1024, 16, 64
 

@@ -13,9 +13,11 @@ from transformers import (
 
 from apportion._errors import ApportionError
 from apportion.budget.flops import ModelFlops, kaplan
+from apportion.budget.prices import Work
 
 LENGTHS = (16, 40, 96)
-TOKENS, SQUARES = sum(LENGTHS), sum(length**2 for length in LENGTHS)
+TOKENS = sum(LENGTHS)
+WORK = Work(TOKENS, sum(length**2 for length in LENGTHS))
 KINDS = {
     "llama": (LlamaForCausalLM, LlamaConfig, {}),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 24, "tie_word_embeddings": True}),
@@ -52,8 +54,8 @@ def counted(model, backward):
 def test_agrees_with_torchs_flop_counter(kind, lora):
     model = build(kind, lora)
     price = ModelFlops.of(model)
-    assert price.forward(TOKENS, SQUARES) == pytest.approx(counted(model, False), rel=0.02)
-    assert price.train(TOKENS, SQUARES) == pytest.approx(counted(model, True), rel=0.02)
+    assert price.forward(WORK) == pytest.approx(counted(model, False), rel=0.02)
+    assert price.train(WORK) == pytest.approx(counted(model, True), rel=0.02)
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
@@ -63,22 +65,22 @@ def test_agrees_under_gradient_checkpointing(kind, lora):
     model.gradient_checkpointing_enable()
     price = ModelFlops.of(model)
     assert model.training
-    assert price.train(TOKENS, SQUARES, recompute=True) == pytest.approx(counted(model, True), rel=0.02)
-    assert price.train(TOKENS, SQUARES, recompute=True) > 1.1 * price.train(TOKENS, SQUARES)
+    assert price.train(WORK, recompute=True) == pytest.approx(counted(model, True), rel=0.02)
+    assert price.train(WORK, recompute=True) > 1.1 * price.train(WORK)
 
 
 @pytest.mark.parametrize("targets", [["v_proj"], ["down_proj"]], ids=str)
 def test_counts_only_the_gradients_that_a_partial_lora_needs(targets):
     model = build("llama", lora=True, lora_targets=targets)
-    assert ModelFlops.of(model).train(TOKENS, SQUARES) == pytest.approx(counted(model, True), rel=0.02)
+    assert ModelFlops.of(model).train(WORK) == pytest.approx(counted(model, True), rel=0.02)
 
 
 def test_a_frozen_model_has_no_backward():
     model = build("llama").requires_grad_(False)
     price = ModelFlops.of(model)
-    assert price.backward(TOKENS, SQUARES) == 0
+    assert price.backward(WORK) == 0
     assert price.in_run_read(TOKENS) == 0
-    assert price.train(TOKENS, SQUARES) == price.forward(TOKENS, SQUARES)
+    assert price.train(WORK) == price.forward(WORK)
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
@@ -106,11 +108,11 @@ def test_full_training_costs_6n_a_token_and_the_read_2n():
     model = build("llama")
     n = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name)
     price = ModelFlops.of(model)
-    assert price.forward(1000, 0) == 2 * n * 1000
-    assert price.train(1000, 0) == 6 * n * 1000
+    assert price.forward(Work(1000, 0)) == 2 * n * 1000
+    assert price.train(Work(1000, 0)) == 6 * n * 1000
     assert price.in_run_read(1000) == 2 * n * 1000
-    assert price.forward(0, 1) == 4 * 64 * 3  # 4 L d a layer
-    assert price.train(0, 1) == 3 * 4 * 64 * 3
+    assert price.forward(Work(0, 1)) == 4 * 64 * 3  # 4 L d a layer
+    assert price.train(Work(0, 1)) == 3 * 4 * 64 * 3
 
 
 def test_lora_training_of_a_big_model_costs_4n_and_6n_lora():
@@ -120,7 +122,7 @@ def test_lora_training_of_a_big_model_costs_4n_and_6n_lora():
     names = [(name, p.numel()) for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     n, n_lora = sum(size for name, size in names if "lora" not in name), sum(s for name, s in names if "lora" in name)
     price = ModelFlops.of(model)
-    assert price.train(1000, 0) == pytest.approx(1000 * (4 * n + 6 * n_lora), rel=0.01)
+    assert price.train(Work(1000, 0)) == pytest.approx(1000 * (4 * n + 6 * n_lora), rel=0.01)
     assert price.in_run_read(1000) == 2 * n_lora * 1000
 
 
@@ -136,7 +138,7 @@ def test_forward_mode_costs_what_the_counter_sees(lora):
     along = {name: torch.randn_like(p) for name, p in trainable.items()}
     with FlopCounterMode(display=False) as counter:
         torch.func.jvp(logits, ({name: p.detach() for name, p in trainable.items()},), (along,))
-    assert ModelFlops.of(model).jvp(40, 1600) == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert ModelFlops.of(model).jvp(Work(40, 1600)) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_a_product_without_a_price_is_an_error():

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from apportion._errors import ApportionError
-from apportion.signals.batches import collate
 from apportion.signals.in_run import InRunRead
 from apportion.signals.inner_step import AdamStep, SgdStep, of_optimizer
 from apportion.signals.losses import example_losses, task_losses
 from apportion.signals.meta_gradient import direction, forward, trainable, unrolled
 from apportion.signals.objective import SmoothWorst, smooth_worst
+from apportion.tasks.batches import collate
 from tests.references import meta_gradient as reference
 from tests.tiny import ARCHITECTURES, norms_in_double, tiny_model
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from apportion._errors import ApportionError
-from apportion.signals.batches import collate, pack
 from apportion.signals.in_run import InRunRead
 from apportion.signals.inner_step import SgdStep
 from apportion.signals.losses import example_losses, example_nll
 from apportion.signals.meta_gradient import direction, forward, trainable
 from apportion.signals.objective import SmoothWorst
+from apportion.tasks.batches import collate, pack
 from tests.tiny import ARCHITECTURES, norms_in_double, tiny_model
 
 EVERY_MODEL = [(a, lora) for a in ARCHITECTURES for lora in (False, True)]
@@ -128,12 +128,18 @@ def test_a_packed_batch_says_where_everything_is():
     assert batch.positions.tolist() == [0, 2, 3, 10]
     assert batch.targets.tolist() == [9, 6, 7, 6]
     assert batch.examples.tolist() == [1, 0, 0, 2]
-    assert (len(batch), batch.supervised, batch.processed, batch.padded, batch.squares) == (3, 4, 9, 16, 9 + 4 + 16)
+    assert (len(batch), batch.supervised, batch.processed, batch.padded, batch.work.squares) == (
+        3,
+        4,
+        9,
+        16,
+        9 + 4 + 16,
+    )
 
 
 def test_counters_other_than_padding_do_not_depend_on_the_layout():
     apart, packed = both(6)
-    for counter in ("supervised", "processed", "squares"):
+    for counter in ("supervised", "processed", "work"):
         assert getattr(apart, counter) == getattr(packed, counter)
     assert packed.padded < apart.padded
     assert torch.equal(apart.tasks, packed.tasks)

@@ -16,8 +16,8 @@ from apportion._errors import ApportionError
 from apportion.plans.anchors import find_anchors
 from apportion.plans.build import load_data, make_model, make_sampler
 from apportion.plans.recipe import overridden, parse_recipe
-from apportion.signals.batches import collate
 from apportion.signals.hidden_states import last_states, members, of_examples
+from apportion.tasks.batches import collate
 from apportion.weights.adapt import position_weighted_mean, similarity, unit
 from tests.references.adapt_weights import algorithm_1
 from tests.tiny import ARCHITECTURES, tiny_model

@@ -32,6 +32,7 @@ from transformers import PretrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from apportion._errors import ApportionError
+from apportion.budget.prices import Work
 
 TOKENS_A_SAMPLE = 2048
 """Kaplan-style tables of the literature price every sample as this many tokens."""
@@ -52,15 +53,14 @@ class _Line(NamedTuple):
     token: float
     pair: float
 
-    def at(self, tokens: float, squares: float) -> float:
-        return float(self.token * tokens + self.pair * squares)
+    def at(self, work: Work) -> float:
+        return float(self.token * work.tokens + self.pair * work.squares)
 
 
 @dataclass(frozen=True)
 class ModelFlops:
     """FLOPs of one model's passes, exact in tokens and squares.
 
-    ``tokens`` is the number of processed positions of a batch, ``squares`` the sum over its examples of length^2.
     Backward is structural: each product costs once more for each operand that needs a gradient, so frozen weights cost
     no weight gradient, and the first layer under frozen embeddings no input gradient.
     """
@@ -85,34 +85,34 @@ class ModelFlops:
         lines = {name: _line([count[name] for count in counts]) for name in counts[0]}
         return cls(lines["forward"], lines["backward"], lines["recompute"], lines["read"], lines["tangent"])
 
-    def forward(self, tokens: float, squares: float) -> float:
+    def forward(self, work: Work) -> float:
         """Price a forward pass: 2N a token and 4 L d a layer."""
-        return self.forward_cost.at(tokens, squares)
+        return self.forward_cost.at(work)
 
-    def backward(self, tokens: float, squares: float) -> float:
+    def backward(self, work: Work) -> float:
         """Price a backward pass to the trainable parameters."""
-        return self.backward_cost.at(tokens, squares)
+        return self.backward_cost.at(work)
 
-    def train(self, tokens: float, squares: float, *, recompute: bool = False) -> float:
+    def train(self, work: Work, *, recompute: bool = False) -> float:
         """Price a training step's forward and backward.
 
         ``recompute`` adds gradient checkpointing's second forward of the layers, non-reentrant as transformers does it:
         each layer runs again up to the last tensor its backward needs, which can spare its last product.
         """
-        again = self.recompute_cost.at(tokens, squares) if recompute else 0.0
-        return self.forward(tokens, squares) + self.backward(tokens, squares) + again
+        again = self.recompute_cost.at(work) if recompute else 0.0
+        return self.forward(work) + self.backward(work) + again
 
     def in_run_read(self, tokens: float) -> float:
         """Price reading <grad l_k, u> from an ordinary backward pass: one product a trainable weight, 2 N_trainable."""
-        return self.read_cost.at(tokens, 0)
+        return self.read_cost.at(Work(tokens, 0))
 
-    def jvp(self, tokens: float, squares: float) -> float:
+    def jvp(self, work: Work) -> float:
         """Price a forward-mode pass along a direction of the trainable parameters: the primal pass and its tangent.
 
         Torch makes both products of a tangent, x' W + x W', even where one factor is a known zero, so a frozen weight
         saves nothing here: 3 times the forward pass for every product that a trainable parameter reaches.
         """
-        return self.forward(tokens, squares) + self.tangent_cost.at(tokens, squares)
+        return self.forward(work) + self.tangent_cost.at(work)
 
 
 def _line(counts: list[int]) -> _Line:
@@ -149,7 +149,7 @@ class _Products(TorchFunctionMode):
 
     def _add(self, out: Tensor, left: Tensor, right: Tensor) -> None:
         cost = 2 * out.numel() * left.shape[-1]
-        wanted = [operand for operand in (left, right) if operand.requires_grad]
+        wanted = [operand for operand in (left, right) if operand.requires_grad and torch.is_grad_enabled()]
         self.counts["forward"] += cost
         self.counts["backward"] += cost * len(wanted)
         self.counts["tangent"] += 2 * cost if wanted else 0
@@ -177,6 +177,18 @@ def _is_parameter(operand: Tensor) -> bool:
 def _trace(model: nn.Module, length: int) -> dict[str, int]:
     ids = torch.zeros((1, length), dtype=torch.long, device=next(model.parameters()).device)
     mask = torch.ones_like(ids)  # given, because without one transformers looks for packed texts in the values
+    return count_products(model, lambda: model(input_ids=ids, attention_mask=mask, use_cache=False))
+
+
+def count_products(model: nn.Module, run: Callable[[], object]) -> dict[str, int]:
+    """Return the FLOPs of ``run``'s products by what makes them.
+
+    ``forward`` is what it costs, ``backward``, ``recompute``, ``read`` and ``tangent`` what these would add. ``run`` calls
+    the model, which is in eval mode and attends by plain products meanwhile.
+
+    Raises:
+        ApportionError: A kind of product that has no price here.
+    """
     products = _Products()
     hooks: list[RemovableHandle] = []
     for layer in model.modules():
@@ -185,7 +197,7 @@ def _trace(model: nn.Module, length: int) -> dict[str, int]:
             hooks.append(layer.register_forward_hook(products.leave_layer))
     try:
         with _eager(model), torch.enable_grad(), saved_tensors_hooks(products.saved, lambda tensor: tensor), products:
-            model(input_ids=ids, attention_mask=mask, use_cache=False)
+            run()
     finally:
         for hook in hooks:
             hook.remove()

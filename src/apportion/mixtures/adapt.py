@@ -71,7 +71,8 @@ class Adapt(GradientGuided):
     Departures: J is taken of reducible losses, which are the logits' prior too; the logits move by the gradient over its
     running scale and forget (the paper leaves the step open); `in_run` takes u at theta, averaged over refreshes and
     through the optimizer's preconditioner, and reads it some steps later; a floor keeps every task in play.
-    Relations: with ``learning_rate`` 0 it is a gentler `progress`; with ``prior`` 0 and ``memory`` 1 the paper's.
+    Relations: with ``learning_rate`` 0 it is a gentler `progress`; with ``prior`` 0 and ``memory`` 1 the logits are the
+    paper's, its objective still taken of reducible losses.
 
     Attributes:
         entropy: Bonus lambda for a spread-out mixture; 0 may collapse.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from apportion.signals.batches import Batch
+from apportion.tasks.batches import Batch
 
 Positions = Literal["all", "prompt", "completion"]
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from apportion._errors import ApportionError
-from apportion.signals.batches import Batch
+from apportion.tasks.batches import Batch
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from apportion.signals.batches import Batch
 from apportion.signals.ranks import share, summed
+from apportion.tasks.batches import Batch
 
 Parameters = Mapping[str, Tensor]
 
@@ -20,24 +20,39 @@ def example_nll(model: nn.Module, batch: Batch, parameters: Parameters | None = 
     """Return each example's summed negative log-likelihood and its number of supervised tokens, both (B,).
 
     Args:
-        model: A causal language model.
+        model: A causal language model, or a model that takes batches (`hypernets.Tagi`).
         batch: The examples, on the model's device.
         parameters: Where given, the model is called with these in place of its own (for differentiation through them).
 
     Cost: one forward pass, which the caller charges. Only supervised positions are raised to fp32.
     """
-    inputs = batch.model_inputs
-    output = model(**inputs) if parameters is None else functional_call(model, dict(parameters), (), inputs)
-    logits = output.logits.flatten(0, 1)[batch.positions]
+    sums, counts, _ = _measured(model, batch, parameters)
+    return sums, counts
+
+
+def _measured(model: nn.Module, batch: Batch, parameters: Parameters | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return `example_nll`, and what a model that takes batches adds to each example's loss in training, (B,) or None."""
+    whole = getattr(getattr(model, "module", model), "takes_batches", False)  # several processes wrap the model
+    args, inputs = ((batch,), {}) if whole else ((), batch.model_inputs)
+    output = model(*args, **inputs) if parameters is None else functional_call(model, dict(parameters), args, inputs)
+    logits = output.logits if whole else output.logits.flatten(0, 1)[batch.positions]
     nll = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), batch.targets, reduction="none")
     zeros = nll.new_zeros(len(batch))
-    return zeros.index_add(0, batch.examples, nll), zeros.index_add(0, batch.examples, torch.ones_like(nll))
+    counts = zeros.index_add(0, batch.examples, torch.ones_like(nll))
+    return zeros.index_add(0, batch.examples, nll), counts, output.penalty if whole else None
 
 
 def example_losses(model: nn.Module, batch: Batch, parameters: Parameters | None = None) -> Tensor:
-    """Return l_k, each example's mean loss over its supervised tokens, (B,)."""
-    sums, counts = example_nll(model, batch, parameters)
-    return sums / counts.clamp(min=1)
+    """Return l_k, each example's mean loss over its supervised tokens (a hypernetwork adds its penalty), (B,)."""
+    sums, counts, penalty = _measured(model, batch, parameters)
+    losses = sums / counts.clamp(min=1)
+    return losses if penalty is None else losses + penalty
+
+
+def parted_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """Return each example's mean loss over its supervised tokens, (B,), and apart from it a hypernetwork's penalty."""
+    sums, counts, penalty = _measured(model, batch, None)
+    return sums / counts.clamp(min=1), penalty
 
 
 def mean_by_task(sums: Tensor, counts: Tensor, tasks: Tensor, n_tasks: int) -> Tensor:

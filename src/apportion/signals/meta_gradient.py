@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from apportion.signals.batches import Batch
 from apportion.signals.inner_step import InnerStep
 from apportion.signals.losses import Parameters, example_losses, example_nll, mean_by_task, measuring
 from apportion.signals.objective import SmoothWorst
 from apportion.signals.ranks import share, summed
+from apportion.tasks.batches import Batch
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from apportion.tasks.collection import TaskCollection
+    from apportion.tasks.drawing import tree
     from apportion.tasks.encoded import EncodedCollection, EncodedSplit, EncodedTask
     from apportion.tasks.encoding import encode, encode_examples, load_encoded
     from apportion.tasks.example import Example, Task
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from apportion.tasks.sources.playground import exact_match
     from apportion.tasks.spec import TasksSpec, load_tasks
     from apportion.tasks.tokenizers import ensure_pad, load_tokenizer_trained, train_tokenizer
-    from apportion.tasks.tree import tree
 
 _HOME = {
     "EncodedCollection": "encoded",
@@ -37,7 +37,7 @@ _HOME = {
     "load_tasks": "spec",
     "load_tokenizer_trained": "tokenizers",
     "train_tokenizer": "tokenizers",
-    "tree": "tree",
+    "tree": "drawing",
 }
 
 __all__ = [
@@ -65,6 +65,5 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    # `tree` is also a submodule's name: the import above binds the module, this binds the function over it.
     globals()[name] = value
     return value

@@ -16,6 +16,7 @@ from apportion.tasks.splits import normalised, split_sides
 SPLITS = ("train", "validation", "test")
 _SAID = {
     "blank": ("example", "with a blank completion: dropped"),
+    "promptless": ("example", "with nothing but the instruction, which stands apart, for a prompt: dropped"),
     "repeats": ("example", "repeating prompt and completion of another in the same task: dropped"),
     "across": ("input and completion pair", "in more than one task: kept in each, on one side of the split"),
     "ids": ("example", "with an id already in use: given a numbered one"),
@@ -59,6 +60,11 @@ class TaskCollection:
         """The tasks' names, in order."""
         return tuple(task.name for task in self.tasks)
 
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """The tasks' instructions, in order; "" where a task's instruction is part of its prompts."""
+        return tuple(task.instruction for task in self.tasks)
+
     def __len__(self) -> int:
         return len(self.tasks)
 
@@ -76,9 +82,11 @@ class TaskCollection:
 
 
 def content_fingerprint(tasks: Sequence[Task]) -> str:
-    """Return a digest of every example, its task and its split."""
+    """Return a digest of every example, its task and its split, and of each task's instruction."""
     digest = hashlib.blake2b(digest_size=16)
     for task in tasks:
+        if task.instruction:
+            digest.update(f"\x00{task.name}\x00instruction\x00{task.instruction}".encode("utf-8", "surrogatepass"))
         for split in SPLITS:
             digest.update(f"\x00{task.name}\x00{split}\x00{len(task.split(split))}".encode())
             for example in task.split(split):
@@ -89,8 +97,9 @@ def content_fingerprint(tasks: Sequence[Task]) -> str:
 def assemble(raw: Sequence[RawTask], validation: float, test: float, fingerprint: str | None = None) -> TaskCollection:
     """Clean raw tasks, split them together, and say what was found.
 
-    Examples with a blank completion and exact repeats of a (prompt, completion) within a task are dropped. A pair that
-    stands in two tasks is kept in both: they are two tasks' data, and the split keeps them on one side.
+    Examples with a blank completion and exact repeats of a (prompt, completion) within a task are dropped, and blank
+    prompts of a task whose instruction stands apart: they would be plain text. A pair that stands in two tasks is kept in
+    both: they are two tasks' data, and the split keeps them on one side.
 
     Raises:
         ApportionError: Two tasks of one name, or a task that has fewer than two distinct prompts.
@@ -99,6 +108,7 @@ def assemble(raw: Sequence[RawTask], validation: float, test: float, fingerprint
     dirt: Counter[str] = Counter()
     seen_ids: set[str] = set()
     kept: list[tuple[str, list[Example], list[str]]] = []
+    instructions = [_whole(task.instruction) for task in raw]
     for task in raw:
         examples, keys = _clean(task, dirt, seen_ids)
         kept.append((task.name, examples, [normalised(key) for key in keys]))
@@ -106,11 +116,11 @@ def assemble(raw: Sequence[RawTask], validation: float, test: float, fingerprint
     sides, moved = split_sides([(name, keys) for name, _, keys in kept], validation, test)
     dirt["moved"] = moved
     tasks = []
-    for name, examples, keys in kept:
+    for (name, examples, keys), instruction in zip(kept, instructions, strict=True):
         parts: dict[str, list[Example]] = {split: [] for split in SPLITS}
         for example, key in zip(examples, keys, strict=True):
             parts[SPLITS[sides[key]]].append(example)
-        tasks.append(Task(name, **parts))
+        tasks.append(Task(name, **parts, instruction=instruction))
     return TaskCollection(tasks, sentences(dirt, _SAID), fingerprint)
 
 
@@ -136,6 +146,9 @@ def _clean(task: RawTask, dirt: Counter[str], seen_ids: set[str]) -> tuple[list[
         if not example.completion.strip():
             dirt["blank"] += 1
             continue
+        if task.instruction and not example.messages and not example.prompt.strip():
+            dirt["promptless"] += 1
+            continue
         pair = (repr(example.messages) if example.messages else example.prompt, example.completion)
         if pair in pairs:
             dirt["repeats"] += 1
@@ -155,7 +168,8 @@ def _clean(task: RawTask, dirt: Counter[str], seen_ids: set[str]) -> tuple[list[
         keys.append(task.keys[i] if task.keys is not None else example.prompt or example.completion)
     if not examples:
         raise ApportionError(
-            f"Task '{task.name}' ({task.origin}) has only blank completions: fill them in or leave the task out."
+            f"Task '{task.name}' ({task.origin}) has only blank completions{' or prompts' if task.instruction else ''}: "
+            "fill them in or leave the task out."
         )
     return examples, keys
 

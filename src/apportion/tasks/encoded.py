@@ -67,12 +67,13 @@ class EncodedSplit:
 
 @dataclass(frozen=True)
 class EncodedTask:
-    """A task's three encoded splits."""
+    """A task's three encoded splits, and its instruction as a text where that stands apart from the prompts."""
 
     name: str
     train: EncodedSplit
     validation: EncodedSplit
     test: EncodedSplit
+    instruction: str = ""
 
 
 class EncodedCollection:
@@ -91,6 +92,11 @@ class EncodedCollection:
     def names(self) -> tuple[str, ...]:
         """The tasks' names, in order."""
         return tuple(task.name for task in self.tasks)
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """The tasks' instructions, in order, as texts; "" where a task's instruction is part of its prompts."""
+        return tuple(task.instruction for task in self.tasks)
 
     @property
     def supervised_total(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from apportion._errors import ApportionError
 from apportion.tasks.example import Example
 from apportion.tasks.findings import sentences
 from apportion.tasks.templates import Segments, template_for
@@ -19,6 +20,8 @@ from apportion.tasks.truncation import pieces, shorten
 
 _CHUNK = 2000
 _PART = 250
+# Stands for the completion where a prompt is all there is.
+_COMPLETION = "completion"
 
 
 class Encoder:
@@ -30,6 +33,7 @@ class Encoder:
     """
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:  # noqa: ANN401
+        self.tokenizer = tokenizer
         self.max_length = max_length
         self.dirt: Counter[str] = Counter()
         self._template = template_for(tokenizer)
@@ -56,6 +60,31 @@ class Encoder:
                     ids.append(f"{example.id}:{number}" if number else example.id)
                     tokens.append(signed)
         return ids, tokens
+
+    def prompts(self, texts: Sequence[str], room: int) -> list[np.ndarray]:
+        """Return what stands before a completion of ``room`` tokens in an example of each prompt, (length,) int32.
+
+        Raises:
+            ApportionError: A prompt is empty, and the tokenizer starts no text with a token of its own.
+        """
+        segments = [
+            self._template.segments(Example(text, _COMPLETION, str(k)), self.dirt) for k, text in enumerate(texts)
+        ]
+        pieces = self._joint(segments) if self._template.joint else self._apart(segments)
+        ids = []
+        for k, (parts, pairs) in enumerate(zip(pieces, segments, strict=True)):
+            first = [supervised for _, supervised in pairs].index(True)
+            prompt = np.concatenate([self._start, *parts[:first]])
+            if not len(prompt):
+                raise ApportionError(f"Prompt {k} is empty: a model needs at least one token to go on from.")
+            fitted, cut, _ = shorten(prompt, np.full(room, -1, np.int32), self.max_length)
+            self.dirt["cut_prompt"] += cut
+            ids.append(fitted[fitted >= 0])
+        return ids
+
+    def instruction(self, text: str) -> np.ndarray:
+        """Return the ids of an instruction that stands by itself, (length,) int32: start token, text, blank line."""
+        return np.concatenate([self._start, *self._batch([text + "\n\n"])])
 
     def _fit(self, parts: list[np.ndarray], supervised: list[bool], plain: bool) -> list[np.ndarray]:
         """Return the example within the length: shortened, a plain text in pieces, or none without supervised tokens."""

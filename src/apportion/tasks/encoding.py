@@ -105,7 +105,10 @@ def _cached(
 
 def _write(file: Path, tasks: TaskCollection, encoder: Encoder) -> None:
     """Write one record batch a task and split, in order, so that memory holds one at a time; a last one for the rest."""
-    schema = SCHEMA.with_metadata({"names": json.dumps(tasks.names)})
+    metadata = {"names": json.dumps(tasks.names)}
+    if any(tasks.instructions):
+        metadata["instructions"] = json.dumps(tasks.instructions)
+    schema = SCHEMA.with_metadata(metadata)
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for task in tasks:
             for split in SPLITS:
@@ -123,7 +126,11 @@ def _write(file: Path, tasks: TaskCollection, encoder: Encoder) -> None:
 
 def _read(file: Path, key: str) -> EncodedCollection:
     reader = pa.ipc.open_file(pa.memory_map(str(file), "r"))
-    names = json.loads(reader.schema.metadata[b"names"])
-    splits = [EncodedSplit(reader.get_batch(i)) for i in range(3 * len(names))]
-    tasks = [EncodedTask(name, *splits[3 * i : 3 * i + 3]) for i, name in enumerate(names)]
+    metadata = reader.schema.metadata
+    names = json.loads(metadata[b"names"])
+    instructions = json.loads(metadata[b"instructions"]) if b"instructions" in metadata else [""] * len(names)
+    tasks = []
+    for i, (name, instruction) in enumerate(zip(names, instructions, strict=True)):
+        train, validation, test = (EncodedSplit(reader.get_batch(3 * i + k)) for k in range(3))
+        tasks.append(EncodedTask(name, train, validation, test, instruction))
     return EncodedCollection(tasks, reader.get_batch(3 * len(names)).column("id").to_pylist(), key)

@@ -23,12 +23,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """A named set of examples, split; no prompt stands in two splits, in this task or in any other."""
+    """A named set of examples, split; no prompt stands in two splits, in this task or in any other.
+
+    ``instruction`` says what the task asks for, where that stands apart from the prompts; "" where it is in them.
+    """
 
     name: str
     train: list[Example]
     validation: list[Example]
     test: list[Example]
+    instruction: str = ""
 
     def split(self, name: str) -> list[Example]:
         """Return the split called ``name``: "train", "validation" or "test"."""
@@ -42,10 +46,11 @@ class RawTask:
 
     ``origin`` says where it came from, for error messages. ``keys`` are the texts the split hashes, one an example; None
     means the prompts. A source whose prompts repeat one instruction gives the inputs instead, so that one input under two
-    instructions stays on one side.
+    instructions stays on one side. ``instruction`` is the task's, where it stands apart from its prompts.
     """
 
     name: str
     origin: str
     examples: list[Example]
     keys: list[str] | None = None
+    instruction: str = ""

@@ -10,7 +10,7 @@ from apportion.tasks.example import Example
 ACCEPTED = "prompt and completion, messages, instruction (and input) and output, or text"
 
 
-def to_example(row: Mapping[str, object], where: str, fallback_id: str) -> Example:
+def to_example(row: Mapping[str, object], where: str, fallback_id: str, apart: bool = False) -> Example:
     """Return the example that a row of any accepted shape describes.
 
     - ``prompt``, ``completion``: two texts, or two lists of messages.
@@ -22,6 +22,7 @@ def to_example(row: Mapping[str, object], where: str, fallback_id: str) -> Examp
         row: Field to value.
         where: Where the row stands, such as ``file:line``, to start an error message.
         fallback_id: The id if the row has none.
+        apart: Leave the field ``instruction`` out of the prompt: `instruction_of` reads it.
 
     Raises:
         ApportionError: Another shape, or a field of the wrong kind.
@@ -34,12 +35,21 @@ def to_example(row: Mapping[str, object], where: str, fallback_id: str) -> Examp
             return _chat(_messages(row, "prompt", where) + _messages(row, "completion", where), number)
         return _pair(_text(row, "prompt", where), _text(row, "completion", where), number)
     if "instruction" in row and "output" in row:
-        parts = [_text(row, "instruction", where), _text(row, "input", where)]
+        parts = ["" if apart else _text(row, "instruction", where), _text(row, "input", where)]
         return _pair("\n\n".join(part for part in parts if part), _text(row, "output", where), number)
     if "text" in row:
         return _pair("", _text(row, "text", where), number)
     found = ", ".join(map(str, row)) or "none"
     raise ApportionError(f"{where} has the fields {found}; a row needs {ACCEPTED}: rename its fields.")
+
+
+def instruction_of(row: Mapping[str, object], where: str) -> str:
+    """Return the row's own instruction, "" if it has none.
+
+    Raises:
+        ApportionError: The field is not a text.
+    """
+    return _text(row, "instruction", where).strip()
 
 
 def _text(row: Mapping[str, object], field: str, where: str) -> str:

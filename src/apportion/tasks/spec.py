@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from apportion._config import Config, validate
 from apportion._errors import ApportionError, nearest
 from apportion.tasks.collection import TaskCollection, assemble
+from apportion.tasks.example import RawTask
 from apportion.tasks.sources import SOURCES, Source
 from apportion.tasks.sources.infer import infer
 
@@ -76,7 +77,8 @@ class TasksSpec(Config):
         """Read, clean and split the tasks.
 
         Raises:
-            ApportionError: Missing or broken data, an unknown task under ``names``, or a task too small to split.
+            ApportionError: Missing or broken data, an unknown task under ``names``, a task too small to split, or one
+                without the instruction that is to stand apart.
         """
         reader = self.reader()
         raw = reader.read()
@@ -86,9 +88,20 @@ class TasksSpec(Config):
                 if name not in known:
                     raise ApportionError(f"Unknown task '{name}' under 'tasks.names'{nearest(name, known)}.")
             raw = [task for task in raw if task.name in self.names]
+        if reader.instruction == "apart":
+            _check_instructions(raw)
         collection = assemble(raw, self.validation, self.test, self._fingerprint(reader))
         collection.spec = self
         return collection
+
+
+def _check_instructions(raw: list[RawTask]) -> None:
+    for task in raw:
+        if task.examples and not task.instruction.strip():
+            raise ApportionError(
+                f"Task '{task.name}' ({task.origin}) has no instruction to stand apart from its prompts: give it one, or "
+                "leave out 'tasks.instruction'."
+            )
 
 
 def load_tasks(

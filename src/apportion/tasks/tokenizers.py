@@ -26,7 +26,7 @@ _TRAINING = 1
 
 
 def train_tokenizer(tasks: TaskCollection, kind: Kind, vocab_size: int) -> PreTrainedTokenizerFast:
-    """Train a tokenizer on the train splits.
+    """Train a tokenizer on the train splits, and on the instructions that stand apart from them.
 
     ``bpe`` is byte-level, so nothing is unknown to it. ``character`` gives each character seen an id, and one to all
     that were not. Both pad with ``<pad>`` and end with ``<eos>``.
@@ -50,6 +50,8 @@ def train_tokenizer(tasks: TaskCollection, kind: Kind, vocab_size: int) -> PreTr
 
 def _texts(tasks: TaskCollection) -> Iterator[str]:
     for task in tasks:
+        if task.instruction:
+            yield f"{task.instruction}\n"
         for example in task.train:
             if example.messages:
                 yield from (message["content"] for message in example.messages)

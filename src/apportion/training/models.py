@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -11,8 +12,16 @@ from peft import LoraConfig, get_peft_model
 from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, set_seed
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from apportion._config import Config
 from apportion._errors import ApportionError, nearest
@@ -107,6 +116,7 @@ def model_config(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase | None) -> 
             "pad_token_id": tokenizer.pad_token_id,
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": tokenizer.eos_token_id,
+            **({"decoder_start_token_id": tokenizer.pad_token_id} if CONFIG_MAPPING[kind]().is_encoder_decoder else {}),
         } | settings
     try:
         return AutoConfig.for_model(kind, **settings)
@@ -121,6 +131,7 @@ def build_model(
     lora: LoraSpec | None,
     seed: int,
     meta: bool = False,
+    encoder_decoder: bool = False,
 ) -> nn.Module:
     """Build or load the model, LoRA included.
 
@@ -130,24 +141,26 @@ def build_model(
         lora: Adapter settings; None trains all parameters.
         seed: For the starting values of whatever is new.
         meta: Build the shapes only, on the meta device, to price a plan; loads no weights.
+        encoder_decoder: Whether the model may be one, as a hypernetwork's base.
 
     Raises:
         ApportionError: The model does not load, or LoRA does not fit it.
     """
     set_seed(seed)
     extra: dict[str, Any] = {"attn_implementation": spec.attention} if spec.attention else {}
+    config = model_config(spec, tokenizer)
+    kind: Any = AutoModelForSeq2SeqLM if encoder_decoder and config.is_encoder_decoder else AutoModelForCausalLM
     if meta or spec.config is not None:
-        config = model_config(spec, tokenizer)
         with torch.device("meta" if meta else "cpu"):
             try:
-                model: Any = AutoModelForCausalLM.from_config(config, **extra)
+                model: Any = kind.from_config(config, **extra)
             except _REFUSALS as error:
                 raise ApportionError(
                     f"No model follows from '{spec.name or 'model.config'}': {_first_line(error)}"
                 ) from None
     else:
         model = _loaded(
-            lambda place: AutoModelForCausalLM.from_pretrained(
+            lambda place: kind.from_pretrained(
                 place, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, **extra
             ),
             str(spec.name),
@@ -175,6 +188,33 @@ def build_model(
         )
     except ValueError as error:
         raise ApportionError(f"'lora.target_modules' does not fit the model: {_first_line(error)}") from None
+
+
+def load_model(kind: Any, place: str, what: str) -> nn.Module:  # noqa: ANN401
+    """Load a model of an Auto class, or a PEFT adapter with its base, from a folder or the Hub; ``what`` names it in errors.
+
+    Raises:
+        ApportionError: It does not load.
+    """
+    model: nn.Module = _loaded(
+        lambda name: kind.from_pretrained(name, use_safetensors=True, trust_remote_code=False),
+        place,
+        what,
+        ("config.json", "adapter_config.json"),
+    )
+    return model
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Within the block, transformers shows no bars of its own."""
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bar()
 
 
 def parameters(model: nn.Module) -> Mapping[str, int]:
@@ -206,7 +246,7 @@ def _loaded(load: Callable[[str], Any], name: str, what: str, files: tuple[str, 
         inner = f" (did you mean '{folder / 'model'}'?)" if (folder / "model" / files[0]).is_file() else ""
         raise ApportionError(f"The folder '{name}' holds no {what}: it has no {' or '.join(files[:2])}{inner}.")
     if not folder.exists() and (name.startswith(("/", ".", "~", "$")) or name.count("/") > 1):
-        raise ApportionError(f"There is no folder '{folder}' to load the {what} from: check 'model'.")
+        raise ApportionError(f"There is no folder '{folder}' to load the {what} from: check the path.")
     online = True
     try:
         if folder.exists():

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from apportion._errors import ApportionError
 from apportion.budget import ACCOUNTS, Ledger
-from apportion.budget.flops import ModelFlops
-from apportion.signals.batches import Batch
+from apportion.budget.prices import Prices
 from apportion.signals.losses import task_losses
 from apportion.signals.objective import REPORT_TAU, smooth_worst
 from apportion.signals.ranks import summed
+from apportion.tasks.batches import Batch
 from apportion.training.cadence import next_due
 
 RECORD_EVERY = 0.01
@@ -60,7 +60,7 @@ class Recorder:
         *,
         every: float,
         ledger: Ledger,
-        flops: ModelFlops,
+        flops: Prices,
         affords: Callable[[float], bool],
         proportions: Callable[[], Tensor],
         append: Callable[[dict[str, Any]], None],
@@ -71,7 +71,7 @@ class Recorder:
         self._ledger, self._affords = ledger, affords
         self._proportions, self._weights = proportions, weights
         self._append, self._show = append, show
-        self.validation_flops = sum(flops.forward(b.processed, b.squares) for b in self._batches)
+        self.validation_flops = sum(flops.forward(b.work) for b in self._batches)
         self.step = -1
         self.records = 0
         self.best: dict[str, Any] = {}

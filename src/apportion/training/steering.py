@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from apportion.budget import Ledger
-from apportion.budget.flops import ModelFlops
+from apportion.budget.prices import Prices
 from apportion.mixtures._mixture import Feedback, GradientGuided, LossGuided, Mixture, State
 from apportion.signals import meta_gradient
-from apportion.signals.batches import Batch
 from apportion.signals.in_run import InRunRead
 from apportion.signals.inner_step import AdamStep, InnerStep, of_optimizer
 from apportion.signals.losses import task_losses
 from apportion.signals.objective import SmoothWorst
 from apportion.signals.ranks import rank, summed, world
+from apportion.tasks.batches import Batch
 from apportion.training.allowance import Allowance
 from apportion.training.cadence import next_due
 from apportion.training.validation import Picked, batched, rotating
@@ -48,7 +48,7 @@ class Steering:
         train_pool: Sequence[Sequence[Picked]],
         allowance: Allowance,
         ledger: Ledger,
-        flops: ModelFlops,
+        flops: Prices,
         batch_size: int,
         pad_id: int,
     ) -> None:
@@ -136,7 +136,7 @@ class Steering:
 
     def _measure_losses(self, mixture: LossGuided, model: nn.Module) -> None:
         batches = self._batches(mixture.examples_per_task)
-        price = sum(self._flops.forward(b.processed, b.squares) for b in batches)
+        price = sum(self._flops.forward(b.work) for b in batches)
         if not self._allowance.affords(price):
             return
         losses = task_losses(model, batches, len(self._pool), next(model.parameters()).device)
@@ -153,9 +153,9 @@ class Steering:
 
     def _take_direction(self, mixture: GradientGuided, model: nn.Module, inner: InnerStep) -> None:
         batches = self._batches(mixture.examples_per_task)
-        price = sum(self._flops.train(b.processed, b.squares) for b in batches)
+        price = sum(self._gradient(b) for b in batches)
         if len(batches) > 1:  # the tasks' weights in the objective take a forward pass of their own
-            price += sum(self._flops.forward(b.processed, b.squares) for b in batches)
+            price += sum(self._flops.forward(b.work) for b in batches)
         if not self._allowance.affords(price):
             return
         device = next(model.parameters()).device
@@ -183,9 +183,9 @@ class Steering:
         )
         # Differentiating the backward again costs about as much as the forward and backward themselves.
         literal = mixture.estimator == "unrolled"
-        again = (self._flops.train if literal else self._flops.jvp)(train.processed, train.squares)
-        price = again + sum(self._flops.train(b.processed, b.squares) for b in (train, validation))
-        price += self._flops.forward(validation.processed, validation.squares)
+        again = self._gradient(train) if literal else self._flops.jvp(train.work)
+        price = again + sum(self._gradient(b) for b in (train, validation))
+        price += self._flops.forward(validation.work)
         if not self._allowance.affords(price):
             return
         device, p = next(model.parameters()).device, self.p
@@ -196,6 +196,10 @@ class Steering:
         losses = task_losses(model, [validation], len(self._pool), device)
         self._charge([train, validation], price)
         self._update(losses, alignment=p * summed(slope.double().cpu()))
+
+    def _gradient(self, batch: Batch) -> float:
+        """Price the gradient of losses that are measured, without what training adds to them."""
+        return self._flops.forward(batch.work) + self._flops.backward(batch.work)
 
     def _charge(self, batches: Sequence[Batch], flops: float) -> None:
         self._ledger.charge(

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from apportion.budget import Ledger
-from apportion.signals.batches import Batch, collate, pack
+from apportion.budget.prices import Work
 from apportion.signals.ranks import share, world
 from apportion.tasks import EncodedCollection
+from apportion.tasks.batches import Batch, collate, pack, work_of
 from apportion.training.allowance import Allowance
 from apportion.training.sampler import TaskSampler
 
@@ -41,7 +42,7 @@ class Stream:
         sampler: Draws (task, example) pairs and remembers what was drawn.
         ledger: Charged with every step (account `train`) as it is collated.
         allowance: What may still be spent.
-        step_flops: FLOPs of training on (tokens, squares), steering's share of the step included.
+        step_flops: FLOPs of training, steering's share of the step included.
         train_flops: The part of it that is charged to `train`.
         micro_batch: Examples in a micro-batch.
         accumulation: Micro-batches in a step.
@@ -56,8 +57,8 @@ class Stream:
         ledger: Ledger,
         allowance: Allowance,
         *,
-        step_flops: Callable[[int, int], float],
-        train_flops: Callable[[int, int], float],
+        step_flops: Callable[[Work], float],
+        train_flops: Callable[[Work], float],
         micro_batch: int,
         accumulation: int,
         pad_id: int,
@@ -98,7 +99,7 @@ class Stream:
                     supervised=batch.supervised,
                     processed=batch.processed,
                     padded=batch.padded,
-                    flops=self._train_flops(batch.processed, batch.squares),
+                    flops=self._train_flops(batch.work),
                 )
         self.finished = self.finished or self._allowance.left <= 0
         return StepBatches(list(share(batches)), list(share(chosen)), len(fitting))
@@ -108,8 +109,9 @@ class Stream:
         unit = self._ledger.budget.unit
         if unit == "supervised":
             return int(self._splits[task].supervised[index])
-        length = int(self._splits[task].processed[index])
-        return length if unit == "processed" else self._step_flops(length, length**2)
+        if unit == "processed":
+            return int(self._splits[task].processed[index])
+        return self._step_flops(work_of([self._splits[task].example(index)], [task]))
 
     def _fitting(self, draws: list[Draw]) -> list[Draw]:
         left = self._allowance.left

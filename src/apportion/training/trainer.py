@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from apportion._errors import ApportionError
 from apportion.budget import Ledger
-from apportion.signals.batches import Batch
 from apportion.signals.ranks import rank, wait, world
+from apportion.tasks.batches import Batch
 from apportion.training.checkpoint import STATE, aside_of, load_state, write_checkpoint
+from apportion.training.models import quietly
 from apportion.training.recorder import Recorder
 from apportion.training.schedule import budget_schedule
 from apportion.training.steering import Steering
@@ -161,13 +161,8 @@ class BudgetTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save as Trainer does, without its bars and without the pickle of its arguments, which nothing here reads."""
-        shown = is_progress_bar_enabled()
-        disable_progress_bar()
-        try:
+        with quietly():
             super().save_model(output_dir, _internal_call=_internal_call)
-        finally:
-            if shown:
-                enable_progress_bar()
         (Path(output_dir or str(self.args.output_dir)) / "training_args.bin").unlink(missing_ok=True)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:

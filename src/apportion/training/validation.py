@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from apportion.signals.batches import Batch, collate
 from apportion.tasks import EncodedCollection, EncodedSplit
+from apportion.tasks.batches import Batch, collate
 
 Picked = tuple[int, EncodedSplit, int]
 

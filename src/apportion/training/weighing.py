@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from apportion._errors import ApportionError
-from apportion.budget.flops import ModelFlops
-from apportion.signals.batches import Batch
+from apportion.budget.prices import Prices
 from apportion.signals.hidden_states import last_states, members, of_examples
-from apportion.signals.losses import example_losses, measuring
+from apportion.signals.losses import example_losses, measuring, parted_losses
 from apportion.signals.ranks import joined, share, summed, world
+from apportion.tasks.batches import Batch
 from apportion.training.allowance import Allowance
 from apportion.training.stream import StepBatches
 from apportion.weights._weighting import Anchored, LossGuided, StateGuided, Weighting, between, too_sharp
@@ -47,13 +47,13 @@ class Weighing:
         pool: Sequence[Tensor] | None,
         several: bool,
         allowance: Allowance,
-        flops: ModelFlops,
+        flops: Prices,
     ) -> None:
         self.method = method
         self.anchors = list(anchors)
         self.active = pool is not None or isinstance(method, StateGuided | LossGuided)
         self.looks_twice = several and isinstance(method, LossGuided)
-        self.anchor_flops = sum(flops.forward(b.processed, b.squares) for b in self.anchors)
+        self.anchor_flops = sum(flops.forward(b.work) for b in self.anchors)
         self._fingerprint, self._pool = anchors_fingerprint, pool
         self._allowance, self._ledger, self._flops = allowance, allowance.ledger, flops
         self._normalise = isinstance(method, Anchored) and method.normalise
@@ -124,27 +124,35 @@ class Weighing:
             batch: The micro-batch, on the model's device.
             examples: N.
 
-        The weights are constants to the backward pass. Without weights this is sum_k l_k / N.
+        The weights are constants to the backward pass. Without weights this is sum_k l_k / N. What a hypernetwork adds to
+        l_k is weighed along; methods that go by the loss, and the record, see l_k without it.
         """
-        if not self.active:
-            return example_losses(model, batch).sum() / examples
-        with last_states(model) as states:
-            losses = example_losses(model, batch)
-        weights = self._weights(batch, losses.detach(), states[0]).to(losses.dtype)
+        if isinstance(self.method, StateGuided):
+            with last_states(model) as states:
+                losses, added = parted_losses(model, batch)
+            weights = self._compared(self.method, batch, states[0]).to(losses.dtype)
+        else:
+            losses, added = parted_losses(model, batch)
+            if not self.active and added is None:
+                return losses.sum() / examples
+            weights = self._weights(batch, losses.detach()).to(losses.dtype)
         self._plain = losses.detach().sum() / examples
-        self._waiting -= 1
-        self._note(weights.double())
-        return (weights * losses).sum() / examples
+        if self.active:
+            self._waiting -= 1
+            self._note(weights.double())
+        return (weights * (losses if added is None else losses + added)).sum() / examples
 
-    def _weights(self, batch: Batch, losses: Tensor, states: Tensor) -> Tensor:
+    def _weights(self, batch: Batch, losses: Tensor) -> Tensor:
         if batch.weights is not None:
             return batch.weights
-        if isinstance(self.method, StateGuided):
-            assert self._anchor is not None
-            embedded = self.method.embed(of_examples(states, batch), members(batch, self.method.positions))
-            return self.method.weigh(embedded, self._anchor)
+        if not self.active:
+            return torch.ones_like(losses)
         assert isinstance(self.method, LossGuided)
         return self.method.weigh(losses)
+
+    def _compared(self, method: StateGuided, batch: Batch, states: Tensor) -> Tensor:
+        assert self._anchor is not None
+        return method.weigh(method.embed(of_examples(states, batch), members(batch, method.positions)), self._anchor)
 
     def _note(self, weights: Tensor) -> None:
         # All of it stays on the device until a record asks.
@@ -191,9 +199,10 @@ class Weighing:
 
     def _charge(self, account: Any, mine: Sequence[Batch]) -> None:  # noqa: ANN401
         """Charge a forward pass over the batches that the ranks have each taken."""
-        counts = torch.tensor([(b.supervised, b.processed, b.padded, b.squares) for b in mine], dtype=torch.int64)
-        supervised, processed, padded, squares = summed(counts.reshape(-1, 4).sum(0)).tolist()
-        flops = self._flops.forward(processed, squares)
+        counts = torch.tensor([(b.supervised, b.processed, b.padded) for b in mine], dtype=torch.int64)
+        supervised, processed, padded = summed(counts.reshape(-1, 3).sum(0)).tolist()
+        price = sum(self._flops.forward(batch.work) for batch in mine)
+        flops = float(summed(torch.tensor(price, dtype=torch.float64)))
         self._ledger.charge(account, supervised=supervised, processed=processed, padded=padded, flops=flops)
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Literal
 
 from apportion._config import Config
 from apportion.tasks.example import RawTask
 
 
 class Source(Config):
-    """Where tasks come from. Its fields are the source's own keys of the recipe's ``tasks`` block."""
+    """Where tasks come from. Its fields are the source's own keys of the recipe's ``tasks`` block.
+
+    Args:
+        instruction: ``prompt``: what a task asks for is part of its prompts; ``apart``: it leaves them and stands on the
+            task, ``RawTask.instruction``, the same for all of its examples.
+    """
+
+    instruction: Literal["prompt", "apart"] = "prompt"
 
     def read(self) -> list[RawTask]:
         """Return the tasks as the data has them, not yet cleaned or split.
@@ -25,5 +33,7 @@ class Source(Config):
 
     def fingerprint(self) -> str:
         """Return a digest of data and settings; where the data lies does not matter."""
-        settings = self.model_dump_json(exclude={"path"})
+        # Left out where it changes nothing, so that data read before this key was there are still the same data.
+        left_out = {"path"} if self.instruction == "apart" else {"path", "instruction"}
+        settings = self.model_dump_json(exclude=left_out)
         return hashlib.blake2b(f"{type(self).__name__}{settings}{self.digest()}".encode(), digest_size=16).hexdigest()

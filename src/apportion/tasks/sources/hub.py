@@ -38,7 +38,7 @@ class Hub(Source):
     def read(self) -> list[RawTask]:
         """Return the tasks in the order given; see the base class."""
         parts = ((name, path, _rows(data, path)) for name, path, data in self._data)
-        return group(parts, self.task_field)
+        return group(parts, self.task_field, self.instruction == "apart")
 
     def digest(self) -> str:
         """Return a digest of the rows; a Hub data set has to be at hand for that."""

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from pydantic import model_validator
+
 from apportion._errors import ApportionError
 from apportion.tasks.example import Example, RawTask
 from apportion.tasks.files import expand, files_digest, find, read_text, stem
@@ -17,8 +19,9 @@ _SUFFIXES = (".json", ".json.gz")
 class NaturalInstructions(Source):
     """Task files, plain or gzipped: one file, or a folder of them at any depth.
 
-    The prompt is the definition, a blank line and the input; the completion is the first reference. The split hashes the
-    input alone, so that one input under two definitions stays on one side.
+    The prompt is the definition, a blank line and the input; the completion is the first reference. With ``instruction:
+    apart`` the definition is the task's instruction and the prompt the input alone. The split hashes the input in either
+    case, so that one input under two definitions stays on one side.
 
     Args:
         path: File or folder.
@@ -31,18 +34,27 @@ class NaturalInstructions(Source):
     path: str
     group_by: Literal["task", "category"] = "task"
 
+    @model_validator(mode="after")
+    def _one_definition(self) -> NaturalInstructions:
+        if self.instruction == "apart" and self.group_by == "category":
+            raise ApportionError(
+                "'tasks.group_by' is category, which has several definitions, so none can stand apart as the task's "
+                "instruction: group by task, or leave out 'tasks.instruction'."
+            )
+        return self
+
     def read(self) -> list[RawTask]:
         """Return the tasks, sorted by name of category, or by path; see the base class."""
         gathered: dict[str, tuple[str, list[Example], list[str]]] = {}
         raw = []
         for file in find(self.path, _SUFFIXES):
-            name, examples, inputs = _read_file(file, self.group_by)
+            task = _read_file(file, self.group_by, self.instruction == "apart")
             if self.group_by == "task":
-                raw.append(RawTask(name, str(file), examples, inputs))
+                raw.append(task)
                 continue
-            _, all_examples, all_inputs = gathered.setdefault(name, (str(file), [], []))
-            all_examples.extend(examples)
-            all_inputs.extend(inputs)
+            _, all_examples, all_inputs = gathered.setdefault(task.name, (str(file), [], []))
+            all_examples.extend(task.examples)
+            all_inputs.extend(task.keys or ())
         return raw + [RawTask(name, *gathered[name]) for name in sorted(gathered)]
 
     def digest(self) -> str:
@@ -50,7 +62,7 @@ class NaturalInstructions(Source):
         return files_digest(find(self.path, _SUFFIXES), expand(self.path))
 
 
-def _read_file(file: Path, group_by: str) -> tuple[str, list[Example], list[str]]:
+def _read_file(file: Path, group_by: str, apart: bool) -> RawTask:
     try:
         # Python's parser takes the bare NaN that some task files have under "URL".
         content = json.loads(read_text(file))
@@ -71,11 +83,10 @@ def _read_file(file: Path, group_by: str) -> tuple[str, list[Example], list[str]
     examples, inputs = [], []
     for i, instance in enumerate(content["Instances"]):
         text, outputs, number = _instance(instance, file, i)
-        examples.append(
-            Example(f"{definition}\n\n{text}", outputs[0] if outputs else "", number, references=tuple(outputs))
-        )
+        prompt = text if apart else f"{definition}\n\n{text}"
+        examples.append(Example(prompt, outputs[0] if outputs else "", number, references=tuple(outputs)))
         inputs.append(text)
-    return name, examples, inputs
+    return RawTask(name, str(file), examples, inputs, definition.strip() if apart else "")
 
 
 def _text(value: object) -> str:

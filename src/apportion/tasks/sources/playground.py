@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +21,16 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Rule:
-    """A task's rule: how many examples it has, how an input is drawn, and what the answer is."""
+    """A task's rule: how many examples it has, how an input is drawn, what the answer is, and the rule in words.
+
+    ``inputs`` is the pattern of an input.
+    """
 
     size: int
     draw: Callable[[random.Random], str]
     solve: Callable[[str], str]
+    instruction: str
+    inputs: str = f"[{_LETTERS}]+"
 
 
 def _word(low: int, high: int, alphabet: str = _LETTERS) -> Callable[[random.Random], str]:
@@ -72,31 +78,34 @@ def _reverse(x: str) -> str:
 # back are inverse shifts; add1..add3 share their digits' rule. greet is all redundancy; parity and modmul are noise to a
 # small model. Sizes are unrelated to difficulty, so that neither equal nor proportional shares are right.
 RULES: dict[str, Rule] = {
-    "copy": Rule(6000, _word(4, 5), str),
-    "echo": Rule(150, _word(4, 5), str),
-    "reverse": Rule(2000, _word(4, 5), _reverse),
-    "flip": Rule(100, _word(4, 5), _reverse),
-    "upper": Rule(1500, _word(4, 5), str.upper),
-    "upflip": Rule(120, _word(4, 5), lambda x: x[::-1].upper()),
-    "sort": Rule(2500, _word(4, 5), lambda x: "".join(sorted(x))),
-    "first": Rule(300, _word(4, 5), lambda x: x[0]),
-    "last": Rule(250, _word(4, 5), lambda x: x[-1]),
-    "next": Rule(1000, _word(4, 5), _shift(1)),
-    "back": Rule(200, _word(4, 5), _shift(-1)),
-    "double": Rule(800, _word(3, 4), lambda x: "".join(c + c for c in x)),
-    "swap": Rule(600, _word(4, 4), lambda x: x[2:] + x[:2]),
-    "count": Rule(500, _find_letter, _count),
-    "largest": Rule(400, _word(4, 4, string.digits), max),
-    "greet": Rule(3000, _word(4, 5), lambda x: "hello"),
-    "add1": Rule(60, _sum(1), _add),
-    "add2": Rule(2000, _sum(2), _add),
-    "add3": Rule(4000, _sum(3), _add),
-    "modmul": Rule(3000, _product, _multiply),
+    "copy": Rule(6000, _word(4, 5), str, "copy the word"),
+    "echo": Rule(150, _word(4, 5), str, "say the word again"),
+    "reverse": Rule(2000, _word(4, 5), _reverse, "reverse the word"),
+    "flip": Rule(100, _word(4, 5), _reverse, "flip the word back to front"),
+    "upper": Rule(1500, _word(4, 5), str.upper, "write the word in upper case"),
+    "upflip": Rule(120, _word(4, 5), lambda x: x[::-1].upper(), "reverse the word and write it in upper case"),
+    "sort": Rule(2500, _word(4, 5), lambda x: "".join(sorted(x)), "sort the letters of the word"),
+    "first": Rule(300, _word(4, 5), lambda x: x[0], "give the first letter of the word"),
+    "last": Rule(250, _word(4, 5), lambda x: x[-1], "give the last letter of the word"),
+    "next": Rule(1000, _word(4, 5), _shift(1), "replace each letter by the next one"),
+    "back": Rule(200, _word(4, 5), _shift(-1), "replace each letter by the one before it"),
+    "double": Rule(800, _word(3, 4), lambda x: "".join(c + c for c in x), "write each letter of the word twice"),
+    "swap": Rule(600, _word(4, 4), lambda x: x[2:] + x[:2], "swap the two halves of the word"),
+    "count": Rule(500, _find_letter, _count, "count how often the letter stands in the word after it", r"[a-h] [a-h]+"),
+    "largest": Rule(400, _word(4, 4, string.digits), max, "give the largest digit", r"\d+"),
+    "greet": Rule(3000, _word(4, 5), lambda x: "hello", "say hello to the word"),
+    "add1": Rule(60, _sum(1), _add, "add the two digits", r"\d+\+\d+"),
+    "add2": Rule(2000, _sum(2), _add, "add the two numbers of two digits", r"\d+\+\d+"),
+    "add3": Rule(4000, _sum(3), _add, "add the two numbers of three digits", r"\d+\+\d+"),
+    "modmul": Rule(3000, _product, _multiply, "multiply the two numbers and give the remainder by 97", r"\d+\*\d+"),
 }
 
 
 class Playground(Source):
     """Procedurally generated, seeded tasks; a prompt is the task's name and an input, such as ``reverse abcd``.
+
+    With ``instruction: apart`` it is the bare input, ``abcd``, and the task's instruction a sentence such as ``reverse the
+    word``; the inputs that tasks share are then one prompt, on one side of the split in all of them.
 
     Args:
         seed: Decides the inputs that are drawn; each task draws from its own stream.
@@ -121,25 +130,28 @@ class Playground(Source):
         inputs: dict[str, None] = {}
         while len(inputs) < size:
             inputs[rule.draw(rng)] = None
+        apart = self.instruction == "apart"
         examples = [
-            Example(f"{name} {x}", rule.solve(x), f"{name}-{i}", references=(rule.solve(x),))
+            Example(x if apart else f"{name} {x}", rule.solve(x), f"{name}-{i}", references=(rule.solve(x),))
             for i, x in enumerate(inputs)
         ]
-        return RawTask(name, "playground", examples)
+        return RawTask(name, "playground", examples, instruction=rule.instruction if apart else "")
 
 
 def solve(task: str, prompt: str) -> str:
-    """Return the right completion of ``prompt`` by the task's rule.
+    """Return the right completion of ``prompt``, the task's name and an input or the input alone, by the task's rule.
 
     Raises:
         ApportionError: No such task, or a prompt of another task.
     """
     if task not in RULES:
         raise ApportionError(f"Unknown playground task '{task}'{nearest(task, RULES)}.")
-    name, _, x = prompt.strip().partition(" ")
-    if name != task:
+    rule, x = RULES[task], prompt.strip()
+    if x.startswith(f"{task} "):
+        x = x.removeprefix(f"{task} ")
+    elif not re.fullmatch(rule.inputs, x):
         raise ApportionError(f"The prompt {prompt!r} is not of playground task '{task}'.")
-    return RULES[task].solve(x)
+    return rule.solve(x)
 
 
 def exact_match(task: str, prompt: str, answer: str) -> bool:

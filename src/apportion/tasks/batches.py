@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from apportion.budget.prices import Work
 from apportion.tasks.encoded import IGNORED
 
 # Rounding lengths up keeps matmul shapes few and aligned; the padding it adds is counted as padding.
@@ -29,8 +30,8 @@ class Batch:
     (S,) those labels; ``examples`` (S,) the example each belongs to; ``weights`` (B,) how much each example counts, where
     that is known before the forward pass.
 
-    Counters (plain ints): ``supervised`` S, ``processed`` real tokens, ``padded`` R * L, ``squares`` the sum over examples
-    of length squared, which attention costs grow with.
+    Counters (plain ints): ``supervised`` S, ``processed`` real tokens, ``padded`` R * L; ``work`` what its price follows
+    from.
     """
 
     input_ids: Tensor
@@ -45,7 +46,7 @@ class Batch:
     supervised: int
     processed: int
     padded: int
-    squares: int
+    work: Work
     weights: Tensor | None = None
 
     def __len__(self) -> int:
@@ -101,6 +102,7 @@ def collate(
             segments[row, start:] = k
             start += len(ids)
     at, column = np.nonzero(labels[:, 1:] != IGNORED)
+    work = work_of(examples, tasks)
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=torch.from_numpy(mask),
@@ -114,8 +116,24 @@ def collate(
         supervised=len(at),
         processed=int(lengths.sum()),
         padded=int(mask.size),
-        squares=int((lengths**2).sum()),
+        work=work,
     )
+
+
+def work_of(examples: Sequence[tuple[np.ndarray, np.ndarray]], tasks: Sequence[int]) -> Work:
+    """Return what a pass over ``(input_ids, labels)`` pairs of these tasks is priced by."""
+    parts = [(_context(labels), len(labels)) for _, labels in examples]
+    return Work(
+        tokens=sum(length for _, length in parts),
+        squares=sum(length**2 for _, length in parts),
+        examples=tuple((int(task), start, length - start) for task, (start, length) in zip(tasks, parts, strict=True)),
+    )
+
+
+def _context(labels: np.ndarray) -> int:
+    """Return how many tokens come before the first supervised one."""
+    supervised = labels != IGNORED
+    return int(supervised.argmax()) if supervised.any() else len(labels)
 
 
 def pack(lengths: Sequence[int], room: int) -> list[list[int]]:

@@ -21,6 +21,8 @@ def tree(collection: TaskCollection | EncodedCollection) -> Tree:
     root = Tree(f"[bold]{counted(len(counts), 'task')}[/bold], {_line(_total(counts))}")
     for name, splits in counts.items():
         branch = root.add(f"[bold]{escape(name)}[/bold]  {_line(_total({name: splits}))}")
+        if collection[name].instruction:
+            branch.add(f"instruction: {escape(collection[name].instruction)}")
         for split, kinds in splits.items():
             if kinds["examples"]:
                 branch.add(f"{split}: {_line(kinds)}")

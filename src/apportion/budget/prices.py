@@ -1,0 +1,42 @@
+"""What a pass works on, and what any model can be asked about its price."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+
+class Work(NamedTuple):
+    """What a pass works on, which its price follows from.
+
+    ``tokens`` processed positions and ``squares`` the sum over examples of length^2; means over examples price a mean one.
+    ``examples`` are theirs one by one, for models whose price needs more: (n, 3) of each one's task, tokens before the
+    first supervised one, and tokens from there on.
+    """
+
+    tokens: float
+    squares: float
+    examples: tuple[tuple[int, int, int], ...] = ()
+
+
+class Prices(Protocol):
+    """What any model that is trained under a budget can say of its passes, in FLOPs."""
+
+    def forward(self, work: Work) -> float:
+        """Price a forward pass."""
+        ...
+
+    def backward(self, work: Work) -> float:
+        """Price the backward pass of the loss on labels to the trainable parameters."""
+        ...
+
+    def train(self, work: Work, *, recompute: bool = False) -> float:
+        """Price a training step's forward and backward."""
+        ...
+
+    def jvp(self, work: Work) -> float:
+        """Price a forward-mode pass along a direction of the trainable parameters."""
+        ...
+
+    def in_run_read(self, tokens: float) -> float:
+        """Price reading <grad l_k, u> from an ordinary backward pass."""
+        ...
