@@ -8,7 +8,7 @@ from tests.cli.command import RECIPE, ask
 MISTAKES = [
     # Typos, with the nearest right name.
     ("mixtur=adapt", "Unknown key 'mixtur' (did you mean 'mixture'?)"),
-    ("foo.bar=1", "Unknown key 'foo' (known: model, lora, tasks"),
+    ("foo.bar=1", "Unknown key 'foo' (known: model, lora, hypernet, tasks"),
     ("model.nam=x", "Unknown key 'model.nam' (did you mean 'name'?)"),
     ("model.config.hiden_size=8", "'model.config.hiden_size' (did you mean 'hidden_size'?)"),
     ("model.config.model_type=llamma", "'llamma' (did you mean 'llama'?)"),

@@ -10,7 +10,7 @@ from rich.console import Console
 from apportion.cli import _progress
 from tests.cli.command import ask
 
-COMMANDS = ["tasks", "plan", "train", "compare", "report"]
+COMMANDS = ["tasks", "plan", "train", "compare", "report", "hypernet"]
 
 
 def test_help_lists_every_command_in_full(capsys, monkeypatch):

@@ -66,8 +66,10 @@ def commands_of(path):
 def options_of(words):
     """Parse the command as the command line does, without running it."""
     group = typer.main.get_command(app)
-    command = group.commands[words[1]]
-    return words[1], command.make_context(words[1], list(words[2:])).params
+    command, at = group.commands[words[1]], 2
+    if hasattr(command, "commands"):  # hypernet train
+        command, at = command.commands[words[2]], 3
+    return words[at - 1], command.make_context(words[at - 1], list(words[at:])).params
 
 
 def runs_of(path):

@@ -11,12 +11,13 @@ from safetensors.torch import load
 
 from apportion._errors import ApportionError
 from apportion.budget.flops import ModelFlops
+from apportion.budget.prices import Work
 from apportion.mixtures import MIXTURES, Adapt
 from apportion.plans.build import load_data, make_model, make_sampler
 from apportion.plans.recipe import overridden, parse_recipe
 from apportion.plans.run import run_recipe
-from apportion.signals.batches import collate
 from apportion.signals.losses import example_losses
+from apportion.tasks.batches import collate
 from tests.training.runs import TINY, history, ledger, run, weights
 
 LEARNT = ["loss", "progress", "adapt"]
@@ -66,7 +67,7 @@ def test_the_ledger_prices_what_the_sampler_drew(tmp_path):
     train = ledger(done)["accounts"]["train"]
     lengths = [int(data.tasks.tasks[task].train.processed[index]) for task, index in drawn]
     assert train["processed"] == sum(lengths)
-    assert train["flops"] == pytest.approx(flops.train(sum(lengths), sum(n * n for n in lengths)), rel=1e-12)
+    assert train["flops"] == pytest.approx(flops.train(Work(sum(lengths), sum(n * n for n in lengths))), rel=1e-12)
     mixture = json.loads((done.path / "mixture.json").read_text())
     assert sum(task["examples"] for task in mixture["tasks"].values()) == len(drawn)
     assert sum(task["supervised"] for task in mixture["tasks"].values()) == train["supervised"]

@@ -17,6 +17,7 @@ Assignments = Annotated[
         "--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as mixture.tau=0.3; repeatable."
     ),
 ]
+RunOut = Annotated[Path | None, typer.Option(help="The run folder. [default: runs/<recipe's name>]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of tables and bars.")]
 
 

@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from apportion import __version__
 from apportion._errors import ApportionError
-from apportion.cli import compare, plan, report, tasks, train
+from apportion.cli import compare, hypernet, plan, report, tasks, train
 
 _STOPPED = 130  # what typer makes of Ctrl-C, and what shells expect
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 for command in (tasks.tasks, plan.plan, train.train, compare.compare, report.report):
     app.command()(command)
+app.add_typer(hypernet.hypernet, name="hypernet")
 
 
 def _version(asked: bool) -> None:
@@ -54,7 +55,7 @@ def main() -> None:
     except TyperException as error:
         _end(_usage(error), 2)
     if code == _STOPPED:
-        goes_on = arguments[0] in ("train", "compare")
+        goes_on = arguments[0] in ("train", "compare") or arguments[:2] == ["hypernet", "train"]
         _end("stopped." + (" The same command goes on from the last checkpoint." if goes_on else ""), _STOPPED)
     sys.exit(code or 0)
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from apportion.cli._options import Assignments, Json, RecipeFile, print_json, quiet_libraries, recipe_values
+from apportion.cli._options import Assignments, Json, RecipeFile, RunOut, print_json, quiet_libraries, recipe_values
 
 
 def train(
     recipe: RecipeFile,
     assignments: Assignments = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/<recipe's name>]")] = None,
+    out: RunOut = None,
     as_json: Json = False,
 ) -> None:
     """Train one recipe within its budget.

@@ -16,12 +16,16 @@ from apportion._config import validate
 from apportion._errors import ApportionError
 from apportion.budget import Budget, Ledger
 from apportion.budget.flops import ModelFlops
+from apportion.budget.prices import Prices, Work
+from apportion.hypernets.prices import TagiPrices
+from apportion.hypernets.tagi import Tagi
 from apportion.mixtures._mixture import Mixture, TaskSizes
 from apportion.plans.anchors import NONE, find_anchors, pool_weights
+from apportion.plans.hypernet import cut_texts, make_hypernet
 from apportion.plans.recipe import Recipe
-from apportion.signals.batches import Batch
 from apportion.signals.ranks import world
 from apportion.tasks import EncodedCollection, TasksSpec, load_encoded
+from apportion.tasks.batches import Batch
 from apportion.training.allowance import Allowance
 from apportion.training.models import ModelSpec, build_model, load_tokenizer
 from apportion.training.sampler import TaskSampler
@@ -65,14 +69,17 @@ def load_data(recipe: Recipe) -> Data:
     """
     # Arms and seeds of a comparison share their data: loaded once a process, and again when its bytes change.
     model, tasks = (json.dumps(block.model_dump(mode="json")) for block in (recipe.model, recipe.tasks))
-    return _load(model, tasks, recipe.tasks.fingerprint())
+    pretrains = recipe.hypernet is not None and recipe.hypernet.stage == "pretrain"
+    return _load(model, tasks, recipe.tasks.fingerprint(), pretrains)
 
 
 @lru_cache(maxsize=2)
-def _load(model: str, tasks: str, fingerprint: str) -> Data:
+def _load(model: str, tasks: str, fingerprint: str, pretrains: bool) -> Data:
     spec = validate(TasksSpec, json.loads(tasks), "tasks")
     tokenizer = load_tokenizer(validate(ModelSpec, json.loads(model), "model"), spec)
     encoded = load_encoded(spec, tokenizer, spec.max_length)
+    if pretrains:
+        encoded = cut_texts(encoded)
     report, steer, exceptions = halves(encoded)
     return Data(tokenizer, encoded, report, steer, (*encoded.findings, *exceptions))
 
@@ -108,7 +115,14 @@ def make_sampler(recipe: Recipe, data: Data, method: Mixture) -> TaskSampler:
 
 def make_model(recipe: Recipe, data: Data, *, meta: bool = False) -> torch.nn.Module:
     """Build or load the recipe's model; on the meta device only its shapes."""
+    if recipe.hypernet is not None:
+        return make_hypernet(recipe, recipe.hypernet, data.tasks, data.tokenizer, meta=meta)
     return build_model(recipe.model, data.tokenizer, lora=recipe.lora, seed=recipe.seed, meta=meta)
+
+
+def prices_of(model: torch.nn.Module) -> Prices:
+    """Measure what the model's passes cost."""
+    return TagiPrices.of(model) if isinstance(model, Tagi) else ModelFlops.of(model)
 
 
 def report_batches(recipe: Recipe, data: Data, args: TrainingArguments) -> list[Batch]:
@@ -119,17 +133,17 @@ def report_batches(recipe: Recipe, data: Data, args: TrainingArguments) -> list[
 
 @dataclass(frozen=True)
 class Parts:
-    """What a trainer is made of, and a plan priced from; ``train_flops`` prices a step on (tokens, squares)."""
+    """What a trainer is made of, and a plan priced from; ``train_flops`` prices a step."""
 
     args: TrainingArguments
     ledger: Ledger
     allowance: Allowance
-    flops: ModelFlops
+    flops: Prices
     steering: Steering
     weighing: Weighing
     stream: Stream
     report: list[Batch]
-    train_flops: Callable[[float, float], float]
+    train_flops: Callable[[Work], float]
 
 
 def recomputes(args: TrainingArguments) -> bool:
@@ -137,7 +151,7 @@ def recomputes(args: TrainingArguments) -> bool:
     return bool(args.activation_checkpointing or args.gradient_checkpointing)
 
 
-def assemble(recipe: Recipe, data: Data, flops: ModelFlops, output: Path) -> Parts:
+def assemble(recipe: Recipe, data: Data, flops: Prices, output: Path) -> Parts:
     """Put ledger, draws, steering and weighing together for a model with these prices.
 
     Raises:
@@ -147,7 +161,7 @@ def assemble(recipe: Recipe, data: Data, flops: ModelFlops, output: Path) -> Par
     args = recipe.arguments(output)
     ledger = Ledger(read_budget(recipe, data, method))
     report = report_batches(recipe, data, args)
-    allowance = Allowance(ledger, reserve=sum(flops.forward(b.processed, b.squares) for b in report))
+    allowance = Allowance(ledger, reserve=sum(flops.forward(b.work) for b in report))
     steering = Steering(
         method,
         method.init(data.sizes),
@@ -162,13 +176,13 @@ def assemble(recipe: Recipe, data: Data, flops: ModelFlops, output: Path) -> Par
     weighing = make_weighing(recipe, data, args, allowance, flops)
     again = recomputes(args)
 
-    def train_flops(tokens: float, squares: float) -> float:
-        return flops.train(tokens, squares, recompute=again)
+    def train_flops(work: Work) -> float:
+        return flops.train(work, recompute=again)
 
-    def step_flops(tokens: int, squares: int) -> float:
-        read = flops.in_run_read(tokens) if steering.read_in_step else 0.0
-        looked = flops.forward(tokens, squares) if weighing.looks_twice else 0.0
-        return train_flops(tokens, squares) + read + looked
+    def step_flops(work: Work) -> float:
+        read = flops.in_run_read(work.tokens) if steering.read_in_step else 0.0
+        looked = flops.forward(work) if weighing.looks_twice else 0.0
+        return train_flops(work) + read + looked
 
     stream = Stream(
         data.tasks,
@@ -185,9 +199,7 @@ def assemble(recipe: Recipe, data: Data, flops: ModelFlops, output: Path) -> Par
     return Parts(args, ledger, allowance, flops, steering, weighing, stream, report, train_flops)
 
 
-def make_weighing(
-    recipe: Recipe, data: Data, args: TrainingArguments, allowance: Allowance, flops: ModelFlops
-) -> Weighing:
+def make_weighing(recipe: Recipe, data: Data, args: TrainingArguments, allowance: Allowance, flops: Prices) -> Weighing:
     """Return the recipe's weighting with its anchors; one by texts counts them here, once a process.
 
     Raises:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from torch import nn
 
 from apportion._errors import ApportionError
+from apportion.budget.prices import Work
 from apportion.plans.build import Data, Parts
+from apportion.tasks import EncodedSplit
+from apportion.tasks.batches import work_of
 
 
-def check_fit(model: nn.Module, data: Data, parts: Parts) -> None:
+def check_fit(model: nn.Module, data: Data, parts: Parts, ahead: float = 0.0) -> None:
     """Refuse examples longer than the model's positions, and a budget that may not reach for a single example.
 
     Args:
         model: The model, or its shapes on the meta device.
         data: The encoded tasks.
         parts: The budget and prices.
+        ahead: FLOPs that are spent before anything else.
 
     Raises:
         ApportionError: The model, or the budget, is too small for the longest example.
@@ -31,9 +35,9 @@ def check_fit(model: nn.Module, data: Data, parts: Parts) -> None:
     unit, left = parts.ledger.budget.unit, parts.allowance.left
     if unit == "flops":
         # The untrained model is validated as the trained one is, and the anchors are embedded before the first step.
-        before = parts.allowance.reserve + parts.weighing.anchor_flops
+        before = ahead + parts.allowance.reserve + parts.weighing.anchor_flops
         left -= before
-        dearest = max(parts.train_flops(n, n**2) for n in (int(split.processed.max()) for split in trains))
+        dearest = max(parts.train_flops(_longest(split, task)) for task, split in enumerate(trains))
         needed = f"{dearest + before + parts.allowance.reserve:.3g} FLOPs with the validation before and after it"
     else:
         dearest = max(int(getattr(split, unit).max()) for split in trains)
@@ -43,3 +47,8 @@ def check_fit(model: nn.Module, data: Data, parts: Parts) -> None:
             f"The budget of {parts.ledger.budget} may not reach for one example, the longest of which takes {needed}: "
             "raise 'budget'."
         )
+
+
+def _longest(split: EncodedSplit, task: int) -> Work:
+    """Return what a pass over a split's longest example works on."""
+    return work_of([split.example(int(split.processed.argmax()))], [task])

@@ -12,14 +12,15 @@ from transformers import TrainingArguments
 
 from apportion._config import Config, validate
 from apportion._errors import ApportionError
+from apportion.hypernets.spec import HypernetSpec
 from apportion.mixtures import MIXTURES
-from apportion.mixtures._mixture import Mixture
+from apportion.mixtures._mixture import GradientGuided, Mixture
 from apportion.plans.arguments import checked, training_arguments
 from apportion.plans.yaml12 import load_yaml
 from apportion.tasks import TasksSpec
 from apportion.training.models import LoraSpec, ModelSpec
 from apportion.weights import WEIGHTS
-from apportion.weights._weighting import Weighting
+from apportion.weights._weighting import StateGuided, Weighting
 
 # NumPy's legacy generator, which Hugging Face seeds too, takes no more.
 LARGEST_SEED = 2**32 - 1
@@ -57,6 +58,7 @@ class Recipe(Config):
 
     model: ModelSpec
     lora: LoraSpec | None = None
+    hypernet: HypernetSpec | None = None
     tasks: TasksSpec
     budget: str | int | float | dict[str, str | int | float]
     selection: SelectionSpec = SelectionSpec()
@@ -169,6 +171,44 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
         ApportionError: Anything unknown, missing or out of range; the message gives the path and the nearest name.
     """
     recipe = validate(Recipe, {k: v for k, v in values.items() if k != "arms"}, "")
-    recipe.method()
-    recipe.weighting()
+    method, weighting = recipe.method(), recipe.weighting()
+    if recipe.hypernet is not None:
+        _check_hypernet(recipe, recipe.hypernet, method, weighting)
     return recipe
+
+
+def _check_hypernet(recipe: Recipe, spec: HypernetSpec, method: Mixture, weighting: Weighting) -> None:
+    apart = (recipe.tasks.model_extra or {}).get("instruction") == "apart"
+    if (spec.stage == "finetune") != apart:
+        raise ApportionError(
+            "A hypernetwork reads instructions that stand apart from the prompts: set 'tasks.instruction: apart'."
+            if spec.stage == "finetune"
+            else "'hypernet.stage: pretrain' cuts its instructions out of plain text: leave out 'tasks.instruction'."
+        )
+    refused = {
+        "'lora'": recipe.lora is not None,
+        "'packing'": recipe.packing,
+        "'training.gradient_checkpointing'": bool(recipe.training.get("gradient_checkpointing")),
+        "'training.neftune_noise_alpha'": recipe.training.get("neftune_noise_alpha") is not None,
+        "'training.activation_checkpointing'": bool(recipe.training.get("activation_checkpointing")),
+        f"'weights.type: {recipe.weights['type']}'": isinstance(weighting, StateGuided),
+        "'mixture.estimator: in_run'": isinstance(method, GradientGuided) and method.estimator == "in_run",
+    }
+    for key, given in refused.items():
+        if given:
+            instead = "; 'estimator: forward' does the same by another way" if "in_run" in key else ""
+            raise ApportionError(f"{key} does not go with a 'hypernet', whose adapters belong to tasks{instead}.")
+    if spec.base != "all" and recipe.model.config is not None:
+        raise ApportionError(
+            "A base model from scratch has to be trained along: set 'hypernet.base: all', or give the 'model.name' of one "
+            "that is trained."
+        )
+    if spec.teachers is not None and recipe.model.config is not None:
+        raise ApportionError(
+            "LoRA teachers need a base model that is trained: give 'model.name', or leave out 'hypernet.teachers'."
+        )
+    if spec.distils and spec.teacher == "self" and spec.base == "all":
+        raise ApportionError(
+            "A base model that is itself trained cannot be its own teacher: name another under 'hypernet.teacher', or set "
+            "'hypernet.kl: 0'."
+        )

@@ -14,13 +14,18 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from torch import nn
+from transformers import set_seed
 
 import apportion
-from apportion.budget import ACCOUNTS
-from apportion.budget.flops import ModelFlops
-from apportion.plans.build import Data, Parts, assemble, load_data, make_model
+from apportion._errors import ApportionError
+from apportion.budget import ACCOUNTS, Ledger
+from apportion.hypernets.prices import TagiPrices
+from apportion.hypernets.tagi import Tagi
+from apportion.plans.build import Data, Parts, assemble, load_data, make_model, prices_of
 from apportion.plans.fit import check_fit
-from apportion.plans.recipe import Recipe
+from apportion.plans.hypernet import save_base, teacher_factors
+from apportion.plans.recipe import Recipe, parse_recipe
+from apportion.plans.teachers import charge_teacher, folders_of, teacher_recipe
 from apportion.runs import RunFolder
 from apportion.runs.atomic import write_error
 from apportion.signals.ranks import leave_at_exit, one_first, rank, told, wait, world
@@ -62,9 +67,28 @@ def prepare(recipe: Recipe, out: str | Path) -> tuple[Data, Parts]:
     with one_first():
         data = load_data(recipe)
     shapes = make_model(recipe, data, meta=True)
-    parts = assemble(recipe, data, ModelFlops.of(shapes), Path(out))
-    check_fit(shapes, data, parts)
+    parts = assemble(recipe, data, prices_of(shapes), Path(out))
+    check_fit(shapes, data, parts, _ahead(recipe, data, parts, Path(out)))
     return data, parts
+
+
+def _ahead(recipe: Recipe, data: Data, parts: Parts, out: Path) -> float:
+    """Check a hypernetwork's LoRA teachers, and return the FLOPs that are spent before its training."""
+    if recipe.hypernet is None or not isinstance(parts.flops, TagiPrices):
+        return 0.0
+    spec, ledger = recipe.hypernet.teachers, Ledger(parts.ledger.budget)
+    if spec is not None:
+        if spec.run is None and ledger.budget.unit == "flops":
+            raise ApportionError(
+                "What LoRA teachers will cost is not known before a budget in FLOPs is spent: train them in a run with a "
+                "budget in tokens and name it under 'hypernet.teachers.run'."
+            )
+        for folder, tasks in folders_of(out, spec, data.tasks.names):
+            if (folder / "summary.json").exists():
+                charge_teacher(ledger, folder)
+            else:
+                prepare(parse_recipe(teacher_recipe(recipe, recipe.hypernet, spec, tasks)), folder)
+    return ledger.total_flops + (parts.flops.reading_all() if parts.flops.frozen else 0.0)
 
 
 def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run:
@@ -110,13 +134,36 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
             checkpoints=Path(out) / "checkpoints",
         )
         checkpoint = told(_checkpoint_of(folder) if folder else "")
+        if isinstance(model, Tagi):
+            _instruct(model, recipe, data, parts, Path(out))
         trainer.train(resume_from_checkpoint=checkpoint or None)
         recorder.finish(trainer.model)
         summary = _summary(recipe, data, parts, trainer.model, recorder)
         if folder:
-            _close(folder, data, parts, trainer, summary)
+            _close(folder, recipe, data, parts, trainer, summary)
     wait()
     return Run(Path(out), summary)
+
+
+def _instruct(model: Tagi, recipe: Recipe, data: Data, parts: Parts, out: Path) -> None:
+    """Train the hypernetwork's LoRA teachers, charged to `proxy`, and have all instructions read, charged to `generate`.
+
+    Instructions are read ahead where the base model stays as it is. A resumed run does both again, as far as they are not
+    done; its ledger comes from the checkpoint.
+    """
+    spec = model.spec
+    if spec.teachers is not None:
+        for folder, tasks in folders_of(out, spec.teachers, data.tasks.names):
+            if not (folder / "summary.json").exists():
+                run_recipe(parse_recipe(teacher_recipe(recipe, spec, spec.teachers, tasks)), folder)
+            charge_teacher(parts.ledger, folder)
+            factors = teacher_factors(folder / "model")
+            model.targets |= {data.tasks.names.index(task): factors for task in tasks}
+        set_seed(recipe.seed)  # the teachers drew, or had been trained before: what is drawn next is the same
+    if model.frozen and isinstance(parts.flops, TagiPrices) and model.instructions:
+        model.read_all()
+        tokens = sum(len(ids) for ids in model.instructions)
+        parts.ledger.charge("generate", supervised=0, processed=tokens, padded=tokens, flops=parts.flops.reading_all())
 
 
 def _checkpoint_of(folder: RunFolder) -> str:
@@ -128,10 +175,14 @@ def _checkpoint_of(folder: RunFolder) -> str:
     return str(checkpoint or "")
 
 
-def _close(folder: RunFolder, data: Data, parts: Parts, trainer: BudgetTrainer, summary: Mapping[str, Any]) -> None:
+def _close(
+    folder: RunFolder, recipe: Recipe, data: Data, parts: Parts, trainer: BudgetTrainer, summary: Mapping[str, Any]
+) -> None:
     """Write model, mixture, ledger and, last, the summary that marks the run finished."""
     try:
         trainer.save_model(str(folder.path / "model"), _internal_call=True)
+        if isinstance(trainer.model, Tagi):
+            save_base(trainer.model, recipe, folder.path / "model")
     except (OSError, RuntimeError, SafetensorError) as error:
         raise write_error(folder.path / "model", error) from None
     folder.write_ledger(parts.ledger.as_dict())

@@ -1,0 +1,65 @@
+"""`apportion hypernet`: adapters from instructions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apportion._errors import ApportionError
+from apportion.cli import train as _train
+from apportion.cli._options import Assignments, Json, RecipeFile, RunOut, print_json, quiet_libraries, recipe_values
+
+hypernet = typer.Typer(
+    help="Have LoRA adapters written from instructions.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@hypernet.command()
+def train(
+    recipe: RecipeFile,
+    assignments: Assignments = None,
+    out: RunOut = None,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe's hypernetwork within its budget.
+
+    Where the folder holds an unfinished run of the same recipe, it goes on from its last checkpoint.
+    """
+    if recipe_values(recipe, assignments).get("hypernet") is None:
+        raise ApportionError(
+            f"The recipe '{recipe}' has no 'hypernet' block: add one, such as hypernet: {{head: per_layer}}, or use "
+            "'apportion train'."
+        )
+    _train.train(recipe, assignments, out, as_json)
+
+
+@hypernet.command()
+def adapter(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder of 'apportion hypernet train'.")],
+    instruction: Annotated[str, typer.Option(help="What the adapter's task asks for.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the adapter, as PEFT reads it.")],
+    as_json: Json = False,
+) -> None:
+    """Write the LoRA adapter for one instruction."""
+    import time
+
+    from apportion.hypernets import export
+    from apportion.plans.hypernet import encode_instructions, load_hypernet
+
+    quiet_libraries()
+    model, tokenizer, base = load_hypernet(run)
+    started = time.perf_counter()
+    (ids,) = encode_instructions({"--instruction": instruction}, tokenizer, model.config)
+    factors = export.adapter(model, ids)
+    milliseconds = 1000 * (time.perf_counter() - started)
+    export.write_adapter(model, factors, base, out)
+    if as_json:
+        print_json({"adapter": str(out), "base": base, "rank": model.spec.rank, "milliseconds": round(milliseconds, 2)})
+        return
+    typer.echo(
+        f"Adapter: {out}  (rank {model.spec.rank}, {len(factors)} layers, {milliseconds:.0f} ms)\nBase:    {base}"
+    )

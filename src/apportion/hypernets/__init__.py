@@ -1,0 +1,1 @@
+"""Hypernetworks: models that read a task's instruction and write the adapter for it."""
