@@ -1,0 +1,1 @@
+"""Adapters from instructions: programs that compose, and real tasks held out whole."""

@@ -1,0 +1,148 @@
+"""What a trained hypernetwork answers on tasks that it never saw: with its own adapter, and with ones that should not do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from apportion.evaluation.generation import answers
+from apportion.evaluation.metrics import exact_match, means, rouge_l
+from apportion.hypernets.slots import Factors, Given
+from apportion.hypernets.tagi import Tagi
+from apportion.plans.hypernet import encode_instructions, load_hypernet
+from apportion.tasks.encoder import Encoder
+from apportion.training.models import load_model
+
+Scores = dict[str, float]
+CONTROLS = ("own", "shuffled", "mean_adapter", "no_adapter")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One held-out example."""
+
+    task: str
+    prompt: str
+    references: tuple[str, ...]
+
+
+def held_out(folder: Path) -> tuple[list[Question], dict[str, str]]:
+    """Return all rows of the JSONL files under ``folder``, a file a task, and the tasks' instructions."""
+    questions, instructions = [], {}
+    for file in sorted(folder.glob("*.jsonl")):
+        for row in map(json.loads, file.read_text("utf-8").splitlines()):
+            instructions[file.stem] = row["instruction"]
+            references = tuple(row.get("references", [row["output"]]))
+            questions.append(Question(file.stem, row["input"], references))
+    return questions, instructions
+
+
+def scores(questions: Sequence[Question], said: Sequence[str]) -> Scores:
+    """Return exact match and ROUGE-L, each the mean over tasks, 0 to 1."""
+    by_task: dict[str, dict[str, list[float]]] = {"exact_match": {}, "rouge_l": {}}
+    for question, answer in zip(questions, said, strict=True):
+        by_task["exact_match"].setdefault(question.task, []).append(exact_match(answer, question.references))
+        by_task["rouge_l"].setdefault(question.task, []).append(rouge_l(answer, question.references))
+    return {name: means(found).macro for name, found in by_task.items()}
+
+
+def evaluate(run: Path, folder: Path, trained_on: Mapping[str, str], lengths: tuple[int, int]) -> dict[str, Scores]:
+    """Answer every held-out question of ``folder`` in each way, and score the answers.
+
+    ``own``: each task's instruction; ``shuffled``: another held-out task's, the next one in order; ``mean_adapter``: the
+    mean Delta W of the tasks ``trained_on``, whatever is asked; ``no_adapter``: the base model. Where the hypernetwork
+    fuses instructions too, the last two leave that out.
+
+    Args:
+        run: A finished run of a hypernetwork.
+        folder: JSONL files, one a task.
+        trained_on: Instructions of the training tasks.
+        lengths: Longest example and longest answer, in tokens.
+    """
+    model, tokenizer, _ = load_hypernet(run)
+    questions, texts = held_out(folder)
+    names = list(texts)
+    found = {}
+    for control in CONTROLS:
+        asked = names[1:] + names[:1] if control == "shuffled" else names
+        model.instruct(encode_instructions({f"'{name}'": texts[name] for name in asked}, tokenizer, model.config))
+        fixed: Factors | None = None
+        if control == "mean_adapter":
+            fixed = mean_factors(model, encode_instructions(trained_on, tokenizer, model.config))
+        elif control == "no_adapter":
+            fixed = {}
+        generate = partial(_generate, model, fixed)
+        found[control] = scores(questions, _answers(generate, model.config, tokenizer, questions, names, lengths))
+    return found
+
+
+def evaluate_plain(run: Path, folder: Path, lengths: tuple[int, int], *, instructed: bool) -> Scores:
+    """Answer with an ordinary run's model, the instruction standing in the prompt or not at all."""
+    model: Any = load_model(AutoModelForCausalLM, str(run / "model"), "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(str(run / "model"))
+    questions, texts = held_out(folder)
+    if instructed:
+        questions = [
+            replace(q, prompt="\n\n".join(part for part in (texts[q.task], q.prompt) if part)) for q in questions
+        ]
+    generate = partial(_ignoring_tasks, model)
+    return scores(questions, _answers(generate, model.config, tokenizer, questions, list(texts), lengths))
+
+
+def mean_factors(model: Tagi, instructions: Sequence[Tensor]) -> Factors:
+    """Return factors whose product is the mean of the tasks' A B: the tasks' side by side along the rank."""
+    with torch.no_grad():
+        made = [model.factors(model.read(ids[None], torch.ones_like(ids[None])).pooled) for ids in instructions]
+    return {
+        slot.name: (
+            torch.cat([factors[slot.name][0] for factors in made], 2),
+            torch.cat([factors[slot.name][1] for factors in made], 1) / len(made),
+        )
+        for slot in model.slots
+    }
+
+
+def _generate(
+    model: Tagi,
+    fixed: Factors | None,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    tasks: Tensor,
+    **settings: Any,  # noqa: ANN401
+) -> Tensor:
+    given = None
+    if fixed is not None:
+        given = Given(fixed, model.spec.scale, torch.zeros(len(tasks), dtype=torch.long))
+    return model.generate(input_ids, attention_mask, tasks, given, **settings)
+
+
+def _ignoring_tasks(model: Any, tasks: Tensor, **settings: Any) -> Tensor:  # noqa: ANN401
+    made: Tensor = model.generate(**settings)
+    return made
+
+
+def _answers(
+    generate: Callable[..., Tensor],
+    config: Any,  # noqa: ANN401
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    names: Sequence[str],
+    lengths: tuple[int, int],
+) -> list[str]:
+    return answers(
+        generate,
+        Encoder(tokenizer, lengths[0]),
+        [question.prompt for question in questions],
+        lengths[1],
+        128,
+        tasks=[names.index(question.task) for question in questions],
+        encoder_decoder=config.is_encoder_decoder,
+    )
