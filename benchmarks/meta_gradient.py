@@ -1,13 +1,15 @@
 """What the meta-gradient costs beside a plain training step: three estimators, and the same by torchopt, in one run.
 
-    python benchmarks/meta_gradient.py [--json] [--rounds 5] [--scaling]
+    python benchmarks/meta_gradient.py [--json] [--rounds 5] [--scaling] [--plot FILE]
 
 A Llama of about 10M parameters, 20 tasks, 32 x 128 tokens, AdamW, full fine-tuning and LoRA r=16; bf16 on a GPU. Every
-round times each side once, in turn; a ratio is the median over rounds of seconds over the plain step's in the same round.
+round times each side once, in turn; a ratio is the median over rounds of seconds over the plain step's in the same round:
+CPU seconds where torch has one thread (OMP_NUM_THREADS=1), so that other work on the machine counts for little.
 Memory is what training adds to the process's peak (to the allocator's, on a GPU), each side in a child process. Limits
 worked out beforehand: the read is one more matmul beside three, 4/3 of a full step; for LoRA 1 + N_lora / (2N + 3 N_lora).
 `run_time_ratio` prices a whole run at default settings, from the parts measured here: plain steps, steps that read, and
-the validation passes that give the direction.
+the validation passes that give the direction. The cosine is taken at the default learning rate, Trainer's 5e-5, and at
+1e-3, where a small model from scratch is trained. ``--scaling`` repeats the read for other numbers of tasks and widths.
 """
 
 from __future__ import annotations
@@ -27,14 +29,15 @@ import numpy as np
 import torch
 import torchopt
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import TrainingArguments
 
 from apportion.mixtures.adapt import Adapt
-from apportion.signals.batches import Batch, collate
 from apportion.signals.in_run import InRunRead
 from apportion.signals.inner_step import of_optimizer
 from apportion.signals.losses import example_losses
 from apportion.signals.meta_gradient import direction, forward, train_losses, trainable, unrolled, validation_losses
 from apportion.signals.objective import SmoothWorst, smooth_worst
+from apportion.tasks.batches import Batch, collate
 from apportion.training.models import LoraSpec, ModelSpec, build_model
 
 ROWS, LENGTH, LR = 32, 128, 1e-3
@@ -56,7 +59,7 @@ def batch(seed: int, n_tasks: int, rows: int, vocab: int) -> Batch:
 class Bench:
     """One model with a warmed-up optimizer, and one method a side that does what is timed."""
 
-    def __init__(self, lora: bool, n_tasks: int = 20, hidden: int = 320, warm_up: int = 3) -> None:
+    def __init__(self, lora: bool, n_tasks: int = 20, hidden: int = 320, warm_up: int = 3, lr: float = LR) -> None:
         torch.manual_seed(0)
         config = {
             "model_type": "llama",
@@ -72,7 +75,8 @@ class Bench:
         self.model: Any = build_model(spec, None, lora=LoraSpec(r=16) if lora else None, seed=0).to(DEVICE)
         self.model.train()
         self.n_tasks = n_tasks
-        self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=LR, fused=True)
+        self.lr = lr
+        self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=lr, fused=True)
         self.train = batch(0, n_tasks, ROWS, 4096)
         self.every_task = batch(1, n_tasks, max(ROWS, n_tasks), 4096)
         self.validation = batch(2, n_tasks, max(ROWS, n_tasks), 4096)
@@ -88,7 +92,7 @@ class Bench:
         return torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda")
 
     def inner(self) -> Any:
-        return of_optimizer(self.optimizer, {p: n for n, p in self.model.named_parameters()}, LR)
+        return of_optimizer(self.optimizer, {p: n for n, p in self.model.named_parameters()}, self.lr)
 
     def take_direction(self) -> dict[str, torch.Tensor]:
         with self._autocast():
@@ -134,18 +138,19 @@ class Bench:
 
 def seconds(work: Callable[[], object]) -> float:
     gc.collect()
+    clock = time.process_time if DEVICE == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     if DEVICE == "cuda":
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = clock()
     work()
     if DEVICE == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def cosine(lora: bool, warm_up: int = 20) -> float:
+def cosine(lora: bool, lr: float, warm_up: int = 20) -> float:
     """Cosine of the in-run estimate at theta with the exact one, their means taken out, after ``warm_up`` steps."""
-    twin = Bench(lora, warm_up=warm_up)
+    twin = Bench(lora, warm_up=warm_up, lr=lr)
     inner = twin.inner()
     exact = unrolled(twin.model, twin.every_task, twin.validation, twin.p, inner, SmoothWorst(1.0))
     # The derivative of the step actually taken stands in for the preconditioner: what remains is theta against theta'.
@@ -191,7 +196,8 @@ def measure(lora: bool, rounds: int, n_tasks: int = 20, hidden: int = 320, sides
             ratios[side].append(seconds(getattr(bench, side)) / plain)
     result = {f"{side}_ratio".replace("in_run", "in_run_step"): statistics.median(r) for side, r in ratios.items()}
     if sides == SIDES:
-        result["cosine_in_run_vs_unrolled"] = cosine(lora)
+        result["cosine_in_run_vs_unrolled"] = cosine(lora, TrainingArguments().learning_rate)
+        result["cosine_at_1e-3"] = cosine(lora, LR)
         result["run_time_ratio"] = whole_run(bench, statistics.median(plains), result["in_run_step_ratio"])
     return result
 
@@ -228,10 +234,32 @@ def scaling(rounds: int) -> list[dict[str, Any]]:
     ]
 
 
+def plot(rows: list[dict[str, Any]], file: Path) -> None:
+    """Draw a reading step's price over tasks and over the model's width, beside its limit of 4/3."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7, 2.6), sharey=True, layout="constrained")
+    for axes, key, fixed in ((left, "tasks", "hidden"), (right, "hidden", "tasks")):
+        middle = {"hidden": 320, "tasks": 20}[fixed]
+        points = sorted((row[key], row["in_run_step_ratio"]) for row in rows if row[fixed] == middle)
+        axes.plot([str(at) for at, _ in points], [ratio for _, ratio in points], "o-", color="#0b6e99")
+        axes.axhline(4 / 3, color="#999", lw=1, ls="--")
+        axes.set_xlabel({"tasks": "tasks (hidden 320)", "hidden": "hidden size (20 tasks)"}[key])
+        axes.set_ylim(1, 1.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.set_ylabel("a step that reads / plain step")
+    left.text(0, 4 / 3 + 0.01, "limit 4/3", color="#666", fontsize=8)
+    figure.savefig(file)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--scaling", action="store_true", help="also how the price grows with tasks and model size")
+    parser.add_argument("--plot", type=Path, help="draw --scaling into this file")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     result: dict[str, Any] = {}
@@ -242,6 +270,8 @@ def main() -> None:
         result[name] = {key: round(value, 4) for key, value in result[name].items()}
     if options.scaling:
         result["scaling"] = scaling(options.rounds)
+        if options.plot:
+            plot(result["scaling"], options.plot)
     if options.json:
         print(json.dumps(result))
         return

@@ -42,13 +42,13 @@ def write_tasks() -> None:
     if TASKS.exists():
         return
     rows: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
-    for file in sorted((_data() / "natural-instructions").glob("*/*.json.gz")):
+    for file in sorted((data() / "natural-instructions").glob("*/*.json.gz")):
         with gzip.open(file, "rt", encoding="utf-8") as stream:
             content = json.load(stream)
-        definition = _cut(content["Definition"][0], DEFINITION)
+        definition = cut(content["Definition"][0], DEFINITION)
         for instance in content["Instances"]:
-            prompt = f"{definition}\n{_cut(instance['input'], INPUT)}"
-            rows[file.parent.name].append({"prompt": prompt, "completion": _cut(instance["output"][0], OUTPUT)})
+            prompt = f"{definition}\n{cut(instance['input'], INPUT)}"
+            rows[file.parent.name].append({"prompt": prompt, "completion": cut(instance["output"][0], OUTPUT)})
     TASKS.mkdir(parents=True)
     for category, examples in rows.items():
         kept = examples if len(examples) <= MANY else [e for e in examples if _third(e["prompt"])]
@@ -89,7 +89,7 @@ def write_base(architecture: str) -> None:
     )
 
 
-def _cut(text: str, length: int) -> str:
+def cut(text: str, length: int) -> str:
     text = " ".join(text.split())
     return text if len(text) <= length else text[:length].rsplit(" ", 1)[0]
 
@@ -98,5 +98,5 @@ def _third(prompt: str) -> bool:
     return hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=1).digest()[0] % 3 == 0
 
 
-def _data() -> Path:
+def data() -> Path:
     return Path(os.environ.get("APPORTION_DATA", "../shared/data"))

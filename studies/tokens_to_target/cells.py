@@ -145,6 +145,37 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+# The open choices, one at a time, on two suites and one seed.
+SWEEP: dict[str, dict[str, Any]] = {
+    "tau 0.1": {"type": "adapt", "tau": 0.1},
+    "tau 0.3": {"type": "adapt", "tau": 0.3},
+    "tau 100, the mean": {"type": "adapt", "tau": 100.0},
+    "entropy 0": {"type": "adapt", "entropy": 0.0},
+    "entropy 1e-4": {"type": "adapt", "entropy": 1e-4},
+    "entropy 1e-2": {"type": "adapt", "entropy": 1e-2},
+    "floor 0": {"type": "adapt", "floor": 0.0},
+    "floor 0.3": {"type": "adapt", "floor": 0.3},
+    "momentum 0": {"type": "adapt", "momentum": 0.0},
+    "momentum 0.9": {"type": "adapt", "momentum": 0.9},
+    "refresh 20": {"type": "adapt", "refresh": 20},
+    "examples 16": {"type": "adapt", "examples_per_task": 16},
+    "step 0.1": {"type": "adapt", "learning_rate": 0.1},
+    "memory 1, accumulating": {"type": "adapt", "memory": 1.0},
+    "no preconditioner": {"type": "adapt", "precondition": False},
+    "forward": {"type": "adapt", "estimator": "forward", "refresh": 20},
+}
+
+
+def sweep() -> list[Cell]:
+    """Every setting of the sweep on two suites."""
+    seed = ABLATION_SEEDS[0]
+    return [
+        Cell(suite, "llama", "120k", name, seed, tuple(settings.items()))
+        for name, settings in SWEEP.items()
+        for suite in ("playground", "noisy")
+    ]
+
+
 def ablation() -> list[Cell]:
     """Every variant on three suites, all variants of a seed before the next seed."""
     return [

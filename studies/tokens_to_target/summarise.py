@@ -1,6 +1,6 @@
-"""Reads what run.py finished and writes result.json, the tables of README.md and its picture.
+"""Reads what run.py finished and writes result.json and tables.md.
 
-python studies/tokens_to_target/summarise.py
+python -m studies.tokens_to_target.summarise
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ from typing import Any
 
 from apportion.runs import read_run
 from apportion.runs.curves import Curve, curve, share_to_best, tokens_spent
-from studies.tokens_to_target.cells import ARMS, STATIC, VARIANTS, Cell, ablation, best_rate, generated, natural
+from studies.tokens_to_target.cells import (
+    ARMS,
+    STATIC,
+    SWEEP,
+    VARIANTS,
+    Cell,
+    ablation,
+    best_rate,
+    generated,
+    natural,
+    sweep,
+)
 from studies.tokens_to_target.suites import NOISE
 
 HERE = Path(__file__).parent
@@ -185,13 +196,13 @@ def ablations() -> str:
     """Return the ablation as a table: final macro loss over uniform's, seed by seed, on seeds that are not reported."""
     final: dict[tuple[str, str, int], float] = {
         (cell.arm, cell.suite, cell.seed): float(read_run(cell.folder).summary["final"]["macro"])
-        for cell in ablation()
+        for cell in [*ablation(), *sweep()]
         if cell.finished
     }
     suites = list(dict.fromkeys(suite for _, suite, _ in final))
     lines = ["**One setting at a time**, final macro loss over uniform's by seed", ""]
     lines += [f"| ADAPT mixtures with | {' | '.join(suites)} |", "|---" * (len(suites) + 1) + "|"]
-    for name, settings in VARIANTS.items():
+    for name, settings in (VARIANTS | SWEEP).items():
         cells = [
             ", ".join(f"{v / final['uniform', s, k]:.2f}" for (n, s, k), v in final.items() if (n, s) == (name, suite))
             for suite in suites
