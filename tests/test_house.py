@@ -21,7 +21,7 @@ GROUND = ("_errors", "_config", "_registry")
 FLOORS = (
     ("budget", "runs"),
     ("tasks",),
-    ("signals",),
+    ("signals", "hypernets"),
     ("selections", "mixtures", "weights"),
     ("training", "evaluation"),
     ("plans", "reports"),
