@@ -40,12 +40,21 @@ METHODS = {
 }
 
 
-def launched(tmp_path, out, *assignments):
+MAIN = "from apportion.cli.main import main; main()"
+# What is registered first is called last: after the process has left the others.
+NAMES_THREADS = """
+import atexit, pathlib, sys
+threads = pathlib.Path("/proc/self/task")
+atexit.register(lambda: print("left:", *(t.read_text().strip() for t in threads.glob("*/comm")), file=sys.stderr))
+"""
+
+
+def launched(tmp_path, out, *assignments, main=MAIN):
     """Run the command line in two processes, as torchrun starts them."""
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(overridden(TINY, assignments)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["--no-python", sys.executable, "-c", "from apportion.cli.main import main; main()"]
+    command += ["--no-python", sys.executable, "-c", main]
     command += ["train", str(recipe), "--out", str(out), "--json"]
     return subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
@@ -74,6 +83,14 @@ def test_two_processes_equal_one_with_the_same_step(tmp_path, method):
         assert mine == pytest.approx(spent)
     mixtures = [json.loads((folder.path / "mixture.json").read_text()) for folder in (both, alone)]
     assert mixtures[0]["tasks"] == mixtures[1]["tasks"]
+
+
+def test_no_thread_that_talks_to_the_others_outlives_the_run(tmp_path):
+    done = launched(tmp_path, tmp_path / "run", *SETTINGS, *TWO, main=NAMES_THREADS + MAIN)
+    assert done.returncode == 0, done.stderr
+    left = [line for line in done.stderr.splitlines() if "left:" in line]
+    assert len(left) == 2
+    assert not any("gloo" in line for line in left)
 
 
 def test_two_processes_go_on_where_they_stopped(tmp_path):

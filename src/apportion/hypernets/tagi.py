@@ -76,7 +76,8 @@ class Tagi(nn.Module):
         super().__init__()
         self.base: Any = base
         self.spec = spec
-        self.config = config = self.base.config
+        config: Any = base.config
+        self.config = config
         check_base(config, spec)
         self.instructions = [ids.cpu() for ids in instructions]
         self._pad = int(config.pad_token_id or 0)

@@ -7,6 +7,7 @@ made by all ranks, in the same order.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,6 +92,9 @@ def leave_at_exit() -> None:
 def _leave() -> None:
     if _joined():
         dist.destroy_process_group()
+        # The model's wrapper holds the group too, in a cycle; its threads end with the last of those who hold it, and one
+        # that still runs when the interpreter goes may abort the process.
+        gc.collect()
 
 
 def _joined() -> bool:
