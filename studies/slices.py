@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 # One thread a process and several processes: models this small gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -45,3 +47,17 @@ def run_slice(jobs: Sequence[Job], work: Callable[[Job], str], minutes: float, w
         for said in pool.imap(_InTime(work, minutes), jobs):
             if said:
                 print(said, flush=True)
+
+
+def recorded(file: Path, part: str, found: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what a part of a result file says now: what was ``found``, and before it the entries found on another day.
+
+    Args:
+        file: The result file, which need not exist.
+        part: Its list of entries.
+        found: Entries of the runs that lie here; each takes the place of the file's with the same ``keys``.
+        keys: What tells an entry from all others.
+    """
+    before = json.loads(file.read_text("utf-8")).get(part, []) if file.exists() else []
+    now = {tuple(entry[key] for key in keys) for entry in found}
+    return [entry for entry in before if tuple(entry[key] for key in keys) not in now] + list(found)

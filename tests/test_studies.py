@@ -1,9 +1,11 @@
 """The studies' data are what their pages say; the runs themselves are too long for a test."""
 
+import json
 import random
 
 import pytest
 from studies.natural import VALIDATION
+from studies.slices import recorded
 from studies.tokens_to_target.cells import ARMS, ablation, generated, natural, sweep, tuning
 from studies.tokens_to_target.suites import COPIES, NOISE, SHARE, SUITES, VALIDATED
 from studies.tokens_to_target.summarise import sign_test
@@ -50,6 +52,16 @@ def test_every_cell_has_a_folder_of_its_own_and_no_tuning_seed_is_reported():
     assert len({cell.folder for cell in cells}) == len(cells)
     assert len(reported) == (5 * 5 + 5 * 3) * len(ARMS)
     assert not {cell.seed for cell in reported} & {cell.seed for cell in [*tuning(), *ablation(), *sweep()]}
+
+
+def test_runs_that_lie_elsewhere_stay_in_the_record(tmp_path):
+    file = tmp_path / "result.json"
+    first = [{"arm": "a", "seed": 0, "x": 1}, {"arm": "a", "seed": 1, "x": 2}]
+    assert recorded(file, "cells", first, ("arm", "seed")) == first
+    file.write_text(json.dumps({"cells": first}))
+    again = {"arm": "a", "seed": 1, "x": 3}
+    assert recorded(file, "cells", [again], ("arm", "seed")) == [first[0], again]
+    assert recorded(file, "others", [again], ("arm", "seed")) == [again]
 
 
 def test_sign_test():

@@ -18,6 +18,7 @@ from apportion.hypernets.relative import Setting, relative_flops, standard_flops
 from apportion.hypernets.spec import HypernetSpec
 from apportion.plans.recipe import parse_recipe
 from apportion.training.models import model_config
+from studies.slices import recorded
 from studies.tagi.cells import DATA, Cell, cells, spent
 from studies.tagi.controls import held_out
 
@@ -101,9 +102,11 @@ def _spread(values: Sequence[float]) -> str:
 
 def main() -> None:
     """Write the files."""
-    synthetic, natural = rows("synthetic"), rows("natural")
+    file = HERE / "result.json"
+    synthetic = recorded(file, "synthetic", rows("synthetic"), ("arm", "seed"))
+    natural = recorded(file, "natural_instructions", rows("natural"), ("arm", "seed"))
     result = {"synthetic": synthetic, "natural_instructions": natural}
-    (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     parts = [
         f"**{name}**\n\n{table(part, found)}\n"
         for name, part, found in (

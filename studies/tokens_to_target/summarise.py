@@ -15,6 +15,7 @@ from typing import Any
 
 from apportion.runs import read_run
 from apportion.runs.curves import Curve, curve, share_to_best, tokens_spent
+from studies.slices import recorded
 from studies.tokens_to_target.cells import (
     ARMS,
     STATIC,
@@ -192,13 +193,23 @@ def _share(here: Result, other: str) -> str:
     return f"{100 * entry['mean']:.0f} %{some}"
 
 
-def ablations() -> str:
-    """Return the ablation as a table: final macro loss over uniform's, seed by seed, on seeds that are not reported."""
-    final: dict[tuple[str, str, int], float] = {
-        (cell.arm, cell.suite, cell.seed): float(read_run(cell.folder).summary["final"]["macro"])
+def varied() -> list[Result]:
+    """Return the final macro loss of each setting of the ablation and the sweep, on seeds that are not reported."""
+    return [
+        {
+            "suite": cell.suite,
+            "setting": cell.arm,
+            "seed": cell.seed,
+            "macro": read_run(cell.folder).summary["final"]["macro"],
+        }
         for cell in [*ablation(), *sweep()]
         if cell.finished
-    }
+    ]
+
+
+def ablations(found: list[Result]) -> str:
+    """Return the ablation as a table: final macro loss over uniform's, seed by seed."""
+    final = {(r["setting"], r["suite"], r["seed"]): r["macro"] for r in found}
     suites = list(dict.fromkeys(suite for _, suite, _ in final))
     lines = ["**One setting at a time**, final macro loss over uniform's by seed", ""]
     lines += [f"| ADAPT mixtures with | {' | '.join(suites)} |", "|---" * (len(suites) + 1) + "|"]
@@ -213,10 +224,12 @@ def ablations() -> str:
 
 def main() -> None:
     """Write the files."""
-    results = finished()
+    file = HERE / "result.json"
+    results = recorded(file, "cells", finished(), ("suite", "arch", "budget", "seed", "arm"))
+    settings = recorded(file, "ablation", varied(), ("suite", "setting", "seed"))
     summary = summary_of(results)
-    (HERE / "result.json").write_text(json.dumps({"cells": results, "summary": summary}, indent=1) + "\n")
-    (HERE / "tables.md").write_text(table(summary) + "\n" + ablations())
+    file.write_text(json.dumps({"cells": results, "ablation": settings, "summary": summary}, indent=1) + "\n")
+    (HERE / "tables.md").write_text(table(summary) + "\n" + ablations(settings))
     print((HERE / "tables.md").read_text())
 
 

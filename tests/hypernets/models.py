@@ -73,7 +73,7 @@ def make_tagi(family, *, dtype=torch.float32, stirred=True, lengths=(5, 9, 3), s
     instructions = [torch.randint(3, VOCAB, (length,)) for length in lengths]
     model = Tagi(on, HypernetSpec(**SMALL | spec), instructions).to(dtype)
     if stirred:
-        for part in (model.pool, model.head, model.fusion):
+        for part in filter(None, (model.pool, model.head, model.fusion)):
             stir(part)
     return model.eval()
 

@@ -301,17 +301,20 @@ class Tagi(nn.Module):
             input_ids: (B, L) prompts.
             attention_mask: (B, L).
             tasks: (B,) the task of each.
-            given: What to adapt with in place of the tasks' own instructions (for controls); not with ``memory``.
+            given: What to adapt with in place of the tasks' own instructions (for controls), which then are not read: a
+                ``memory`` is left out.
             **settings: Of ``generate``.
 
         Cost: the tasks' adapters once, then the base model's passes; the caller charges them to `generate`.
         """
         with torch.no_grad():
-            distinct, rows = torch.unique(tasks, return_inverse=True)
-            seen = self._instructed(distinct.tolist())
-            given = given or self.given(seen, rows)
+            seen = None
+            if given is None:
+                distinct, rows = torch.unique(tasks, return_inverse=True)
+                seen = self._instructed(distinct.tolist())
+                given = self.given(seen, rows)
             with giving(given):
-                if self.spec.memory:
+                if self.spec.memory and seen is not None:
                     encoded = self.base.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
                     states, mask = self._remember(encoded.last_hidden_state, attention_mask, given, seen)
                     settings |= {"encoder_outputs": BaseModelOutput(last_hidden_state=states), "attention_mask": mask}
