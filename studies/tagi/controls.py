@@ -16,12 +16,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from apportion.evaluation.generation import answers
 from apportion.evaluation.metrics import exact_match, means, rouge_l
 from apportion.hypernets.slots import Factors, Given
-from apportion.hypernets.tagi import Tagi
+from apportion.hypernets.tagi import Output, Tagi
 from apportion.plans.hypernet import encode_instructions, load_hypernet
+from apportion.signals.losses import example_nll, mean_by_task
+from apportion.tasks.batches import Batch, collate
+from apportion.tasks.encoded import EncodedSplit, to_batch
 from apportion.tasks.encoder import Encoder
+from apportion.tasks.example import Example
 from apportion.training.models import load_model
 
 Scores = dict[str, float]
+# Examples answered, or read, at a time.
+BATCH = 128
 CONTROLS = ("own", "shuffled", "mean_adapter", "no_adapter")
 
 
@@ -55,7 +61,7 @@ def scores(questions: Sequence[Question], said: Sequence[str]) -> Scores:
 
 
 def evaluate(run: Path, folder: Path, trained_on: Mapping[str, str], lengths: tuple[int, int]) -> dict[str, Scores]:
-    """Answer every held-out question of ``folder`` in each way, and score the answers.
+    """Answer every held-out question of ``folder`` in each way, score the answers, and measure the references' loss.
 
     ``own``: each task's instruction; ``shuffled``: another held-out task's, the next one in order; ``mean_adapter``: the
     mean Delta W of the tasks ``trained_on``, whatever is asked; ``no_adapter``: the base model. Where the hypernetwork
@@ -79,8 +85,9 @@ def evaluate(run: Path, folder: Path, trained_on: Mapping[str, str], lengths: tu
             fixed = mean_factors(model, encode_instructions(trained_on, tokenizer, model.config))
         elif control == "no_adapter":
             fixed = {}
-        generate = partial(_generate, model, fixed)
-        found[control] = scores(questions, _answers(generate, model.config, tokenizer, questions, names, lengths))
+        adapted = _Adapted(model, fixed)
+        said = _answers(adapted.generate, model.config, tokenizer, questions, names, lengths)
+        found[control] = scores(questions, said) | {"loss": loss(adapted, tokenizer, questions, names, lengths[0])}
     return found
 
 
@@ -93,8 +100,30 @@ def evaluate_plain(run: Path, folder: Path, lengths: tuple[int, int], *, instruc
         questions = [
             replace(q, prompt="\n\n".join(part for part in (texts[q.task], q.prompt) if part)) for q in questions
         ]
-    generate = partial(_ignoring_tasks, model)
-    return scores(questions, _answers(generate, model.config, tokenizer, questions, list(texts), lengths))
+    generate, names = partial(_ignoring_tasks, model), list(texts)
+    said = _answers(generate, model.config, tokenizer, questions, names, lengths)
+    return scores(questions, said) | {"loss": loss(model, tokenizer, questions, names, lengths[0])}
+
+
+def loss(
+    model: Any,  # noqa: ANN401
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    names: Sequence[str],
+    longest: int,
+) -> float:
+    """Return the loss of the questions' first references, in nats a token: a task's mean, and the mean over tasks."""
+    pairs = [Example(q.prompt, q.references[0], str(k)) for k, q in enumerate(questions)]
+    ids, tokens = Encoder(tokenizer, longest).encode(pairs)
+    encoded, tasks = EncodedSplit(to_batch(ids, tokens)), [names.index(questions[int(k)].task) for k in ids]
+    order = sorted(range(len(ids)), key=lambda k: len(tokens[k]))
+    sums, counts = torch.zeros(len(ids)), torch.zeros(len(ids))
+    for at in range(0, len(ids), BATCH):
+        chosen = order[at : at + BATCH]
+        with torch.no_grad():
+            batch = collate([encoded.example(k) for k in chosen], [tasks[k] for k in chosen], 0)
+            sums[chosen], counts[chosen] = example_nll(model, batch)
+    return float(mean_by_task(sums, counts, torch.tensor(tasks), len(names)).mean())
 
 
 def mean_factors(model: Tagi, instructions: Sequence[Tensor]) -> Factors:
@@ -110,18 +139,23 @@ def mean_factors(model: Tagi, instructions: Sequence[Tensor]) -> Factors:
     }
 
 
-def _generate(
-    model: Tagi,
-    fixed: Factors | None,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    tasks: Tensor,
-    **settings: Any,  # noqa: ANN401
-) -> Tensor:
-    given = None
-    if fixed is not None:
-        given = Given(fixed, model.spec.scale, torch.zeros(len(tasks), dtype=torch.long))
-    return model.generate(input_ids, attention_mask, tasks, given, **settings)
+class _Adapted:
+    """A hypernetwork that adapts by the tasks' instructions or, where there are ``fixed`` factors, always by these."""
+
+    takes_batches = True
+
+    def __init__(self, model: Tagi, fixed: Factors | None) -> None:
+        self.model, self.fixed = model, fixed
+
+    def _given(self, tasks: Tensor) -> Given | None:
+        return None if self.fixed is None else Given(self.fixed, self.model.spec.scale, torch.zeros_like(tasks))
+
+    def __call__(self, batch: Batch) -> Output:
+        given = self._given(batch.tasks)
+        return self.model(batch) if given is None else Output(self.model.logits(batch, given))
+
+    def generate(self, input_ids: Tensor, attention_mask: Tensor, tasks: Tensor, **settings: Any) -> Tensor:  # noqa: ANN401
+        return self.model.generate(input_ids, attention_mask, tasks, self._given(tasks), **settings)
 
 
 def _ignoring_tasks(model: Any, tasks: Tensor, **settings: Any) -> Tensor:  # noqa: ANN401
@@ -142,7 +176,7 @@ def _answers(
         Encoder(tokenizer, lengths[0]),
         [question.prompt for question in questions],
         lengths[1],
-        128,
+        BATCH,
         tasks=[names.index(question.task) for question in questions],
         encoder_decoder=config.is_encoder_decoder,
     )

@@ -45,6 +45,7 @@ def rows(part: str) -> list[Row]:
 
 def _row(cell: Cell, arm: str, values: dict[str, float]) -> Row:
     row: Row = {"arm": arm, "seed": cell.seed, "exact_match": round(values["exact_match"], 4)}
+    row["loss"] = round(values["loss"], 4)
     if cell.part == "natural":
         row |= {"base": "llama", "rouge_l": round(values["rouge_l"], 4), "relative_flops": round(_relative(cell), 3)}
     return row | {"training_flops": float(f"{spent(cell.folder):.4g}")}
@@ -83,7 +84,7 @@ def _lengths(model: str) -> Setting:
 
 def table(part: str, found: Sequence[Row]) -> str:
     """Return a part's results as a Markdown table: mean, standard deviation, and each seed."""
-    scores = ["exact_match"] if part == "synthetic" else ["rouge_l", "exact_match"]
+    scores = ["exact_match"] if part == "synthetic" else ["loss", "rouge_l", "exact_match"]
     more = [] if part == "synthetic" else ["relative_flops"]
     lines = ["| arm | " + " | ".join([f"{score} (by seed)" for score in scores] + more + ["training FLOPs"]) + " |"]
     lines += ["|---" * (len(scores) + len(more) + 2) + "|"]

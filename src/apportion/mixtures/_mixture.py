@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from apportion._config import Config
+from apportion.signals.objective import Objective
 
 State = dict[str, Tensor]
 
@@ -101,8 +102,8 @@ class GradientGuided(Mixture):
     examples_per_task: int = Field(4, ge=1)
     precondition: bool = True
 
-    def irreducible(self, state: State) -> Tensor:
-        """Return f, (T,): what is taken off each task's validation loss in the objective."""
+    def objective(self, state: State) -> Objective:
+        """Return what the meta-gradient is taken of."""
         raise NotImplementedError
 
     def reads_at(self, age: int) -> bool:

@@ -10,6 +10,7 @@ from apportion._errors import ApportionError
 from apportion.mixtures._mixture import Feedback, GradientGuided, State, TaskSizes
 from apportion.mixtures.loss import finite_losses
 from apportion.mixtures.progress import slopes
+from apportion.signals.objective import Objective, SmoothWorst
 
 # Measurements that a curve's level is the mean of: single ones are of few examples.
 SMOOTH = 3
@@ -108,6 +109,10 @@ class Adapt(GradientGuided):
         if len(state["losses"]):
             logits = logits + self.prior * (self._reducible(state) + GAIN_NOISE).log()
         return (1 - self.floor) * torch.softmax(logits, 0) + self.floor / len(logits)
+
+    def objective(self, state: State) -> Objective:
+        """Return J of the losses over ``irreducible``."""
+        return SmoothWorst(self.tau, self.irreducible(state))
 
     def irreducible(self, state: State) -> Tensor:
         """Return f, (T,): what of each task's loss will stay, by its curve; zeros before the first measurement."""

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from apportion.signals.inner_step import InnerStep
 from apportion.signals.losses import Parameters, example_losses, example_nll, mean_by_task, measuring
-from apportion.signals.objective import SmoothWorst
+from apportion.signals.objective import Objective
 from apportion.signals.ranks import share, summed
 from apportion.tasks.batches import Batch
 
@@ -39,7 +39,7 @@ def validation_losses(model: nn.Module, batch: Batch, parameters: Parameters | N
 
 
 def unrolled(
-    model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, objective: SmoothWorst
+    model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, objective: Objective
 ) -> Tensor:
     """Return -dJ/dp, (T,), by autograd through the differentiable step: the literal reference.
 
@@ -69,7 +69,7 @@ def unrolled(
 
 
 def forward(
-    model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, objective: SmoothWorst
+    model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, objective: Objective
 ) -> Tensor:
     """Return -dJ/dp, (T,), by one forward-mode pass of the task losses along u; exact, and no graph is kept.
 
@@ -95,7 +95,7 @@ def forward(
 
 
 def direction(
-    model: nn.Module, validation: Sequence[Batch], n_tasks: int, objective: SmoothWorst
+    model: nn.Module, validation: Sequence[Batch], n_tasks: int, objective: Objective
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return u = grad J at theta by parameter name, and v, the losses it was taken at, (T,).
 

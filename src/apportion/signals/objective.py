@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,9 +22,19 @@ def smooth_worst(losses: Tensor, tau: float) -> Tensor:
     return tau * (torch.logsumexp(losses / tau, dim=0) - math.log(losses.shape[0]))
 
 
+class Objective(Protocol):
+    """What meta-gradients lower: a function of all tasks' validation losses, and its gradient."""
+
+    def __call__(self, losses: Tensor) -> Tensor:
+        """Return the objective of the losses (T,), a scalar that autograd can go through."""
+
+    def emphasis(self, losses: Tensor) -> Tensor:
+        """Return its gradient by the losses, (T,): how much each task's loss counts."""
+
+
 @dataclass(frozen=True)
 class SmoothWorst:
-    """The objective that meta-gradients lower: J of what each task's loss stands above its floor.
+    """The objective of ADAPT mixtures: J of what each task's loss stands above its floor.
 
     Attributes:
         tau: Temperature.

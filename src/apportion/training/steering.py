@@ -16,7 +16,6 @@ from apportion.signals import meta_gradient
 from apportion.signals.in_run import InRunRead
 from apportion.signals.inner_step import AdamStep, InnerStep, of_optimizer
 from apportion.signals.losses import task_losses
-from apportion.signals.objective import SmoothWorst
 from apportion.signals.ranks import rank, summed, world
 from apportion.tasks.batches import Batch
 from apportion.training.allowance import Allowance
@@ -160,7 +159,7 @@ class Steering:
             return
         device = next(model.parameters()).device
         u, losses = meta_gradient.direction(
-            model, [b.to(device) for b in batches], len(self._pool), self._objective(mixture)
+            model, [b.to(device) for b in batches], len(self._pool), mixture.objective(self.state)
         )
         self._charge(batches, price)
         if mixture.precondition and isinstance(inner, AdamStep):
@@ -170,9 +169,6 @@ class Steering:
         self._direction, self._age = u, 0
         self._reader_of(model).set_direction(u)
         self._update(losses=losses)
-
-    def _objective(self, mixture: GradientGuided) -> SmoothWorst:
-        return SmoothWorst(mixture.tau, mixture.irreducible(self.state))
 
     def _look_ahead(self, mixture: GradientGuided, model: nn.Module, inner: InnerStep) -> None:
         """Estimate by `forward` or `unrolled`: one training batch of every task, one step ahead."""
@@ -190,7 +186,7 @@ class Steering:
             return
         device, p = next(model.parameters()).device, self.p
         estimate = meta_gradient.unrolled if literal else meta_gradient.forward
-        objective, slope = self._objective(mixture), torch.zeros_like(p)
+        objective, slope = mixture.objective(self.state), torch.zeros_like(p)
         if rank() == 0:  # a single batch, which is not shared out
             slope = estimate(model, train.to(device), validation.to(device), p.to(device), inner, objective)
         losses = task_losses(model, [validation], len(self._pool), device)
