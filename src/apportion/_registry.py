@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from apportion._config import Config, validate
 from apportion._errors import ApportionError, nearest
@@ -31,16 +31,23 @@ class Registry(Generic[M]):
         return name in self._members
 
     def get(self, name: str) -> type[M]:
-        """Return the class called ``name``.
+        """Return the class called ``name``, or the one that it is the import path of: ``module:Class``.
 
         Raises:
             ApportionError: No such method; the message names the nearest one.
         """
-        if name not in self._members:
+        if name not in self._members and ":" not in name:
             raise ApportionError(f"Unknown {self.family} '{name}'{nearest(name, self._members)}.")
-        module, _, attribute = self._members[name].partition(":")
-        cls: type[M] = getattr(importlib.import_module(module), attribute)
-        return cls
+        module, _, attribute = self._members.get(name, name).partition(":")
+        try:
+            cls = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            if name in self._members:
+                raise
+            raise ApportionError(f"'{name}' is no {self.family}: {error}.") from error
+        if not (isinstance(cls, type) and issubclass(cls, Config)):
+            raise ApportionError(f"'{name}' is no {self.family}: it is not derived from one.")
+        return cast("type[M]", cls)
 
     def build(self, spec: object, where: str | None = None) -> M:
         """Build a method from its recipe block, ``{"type": name, ...settings}``.

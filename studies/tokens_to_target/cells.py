@@ -14,6 +14,7 @@ from studies.tokens_to_target.suites import SUITES
 HERE = Path(__file__).parent
 DATA = Path("runs/tokens_to_target/data")
 CELLS = Path("runs/tokens_to_target")
+OWN = "studies.tokens_to_target.objectives"
 
 ARMS: dict[str, dict[str, Any]] = {
     "uniform": {"type": "uniform"},
@@ -163,6 +164,8 @@ SWEEP: dict[str, dict[str, Any]] = {
     "memory 1, accumulating": {"type": "adapt", "memory": 1.0},
     "no preconditioner": {"type": "adapt", "precondition": False},
     "forward": {"type": "adapt", "estimator": "forward", "refresh": 20},
+    "losses without a floor, as the paper": {"type": f"{OWN}:Raw"},
+    "CVaR, the worst quarter": {"type": f"{OWN}:Cvar", "share": 0.25},
 }
 
 
@@ -174,6 +177,34 @@ def sweep() -> list[Cell]:
         for name, settings in SWEEP.items()
         for suite in ("playground", "noisy")
     ]
+
+
+# Some tasks matter more to the user: a quarter of them, four times as much.
+IMPORTANCE, GROUPED = 4.0, ("playground", "related")
+
+
+def important(suite: str) -> list[str]:
+    """Return every fourth task of a suite, by name."""
+    return sorted(SUITES[suite]())[::4]
+
+
+def groups() -> list[Cell]:
+    """Draws by importance, and ADAPT mixtures with it in their objective; uniform is in the ablation."""
+    cells = []
+    for suite in GROUPED:
+        names, chosen = sorted(SUITES[suite]()), important(suite)
+        total = len(names) + (IMPORTANCE - 1) * len(chosen)
+        shares = {name: (IMPORTANCE if name in chosen else 1.0) / total for name in names}
+        ways = {
+            "by importance": {"type": "fixed", "shares": shares},
+            "importance in the objective": {"type": f"{OWN}:Groups", "important": chosen, "factor": IMPORTANCE},
+        }
+        cells += [
+            Cell(suite, "llama", "120k", name, seed, tuple(settings.items()))
+            for seed in ABLATION_SEEDS
+            for name, settings in ways.items()
+        ]
+    return cells
 
 
 def ablation() -> list[Cell]:

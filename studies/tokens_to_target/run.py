@@ -1,18 +1,36 @@
 """Which mixture gets where with how many tokens; see README.md beside this file.
 
-    python -m studies.tokens_to_target.run [--minutes 9] [--workers 2] [--only tuning,generated,natural,ablation,sweep]
+    python -m studies.tokens_to_target.run [--minutes 9] [--workers 2] [--only PARTS]
 
-Call it until it says that nothing is left, then ``python -m studies.tokens_to_target.summarise``.
+PARTS are, commas between: tuning, generated, natural, ablation, sweep, groups. Call it until it says that nothing is left,
+then ``python -m studies.tokens_to_target.summarise``.
 """
 
 from __future__ import annotations
 
 from studies import natural as tasks
 from studies.slices import parser, run_slice
-from studies.tokens_to_target.cells import DATA, Cell, NotTunedError, ablation, generated, natural, sweep, tuning
+from studies.tokens_to_target.cells import (
+    DATA,
+    Cell,
+    NotTunedError,
+    ablation,
+    generated,
+    groups,
+    natural,
+    sweep,
+    tuning,
+)
 from studies.tokens_to_target.suites import SUITES, write
 
-PARTS = {"tuning": tuning, "generated": generated, "natural": natural, "ablation": ablation, "sweep": sweep}
+PARTS = {
+    "tuning": tuning,
+    "generated": generated,
+    "natural": natural,
+    "ablation": ablation,
+    "sweep": sweep,
+    "groups": groups,
+}
 
 
 def work(job: str | Cell) -> str:

@@ -18,6 +18,8 @@ from apportion.runs.curves import Curve, curve, share_to_best, tokens_spent
 from studies.slices import recorded
 from studies.tokens_to_target.cells import (
     ARMS,
+    GROUPED,
+    IMPORTANCE,
     STATIC,
     SWEEP,
     VARIANTS,
@@ -25,6 +27,8 @@ from studies.tokens_to_target.cells import (
     ablation,
     best_rate,
     generated,
+    groups,
+    important,
     natural,
     sweep,
 )
@@ -201,10 +205,46 @@ def varied() -> list[Result]:
             "setting": cell.arm,
             "seed": cell.seed,
             "macro": read_run(cell.folder).summary["final"]["macro"],
+            **by_importance(cell),
         }
-        for cell in [*ablation(), *sweep()]
+        for cell in [*ablation(), *sweep(), *groups()]
         if cell.finished
     ]
+
+
+def by_importance(cell: Cell) -> Result:
+    """Return the final mean loss of the tasks that matter more, and of the others, on suites that have such."""
+    if cell.suite not in GROUPED:
+        return {}
+    losses = read_run(cell.folder).history[-1]["validation"]
+    chosen = important(cell.suite)
+    return {
+        "important": mean(value for name, value in losses.items() if name in chosen),
+        "others": mean(value for name, value in losses.items() if name not in chosen),
+    }
+
+
+def grouped(found: list[Result]) -> str:
+    """Return what importance does as a table: losses of the tasks that matter more and of the others, seed by seed."""
+    names = ("uniform", *dict.fromkeys(cell.arm for cell in groups()))
+    here = [r for r in found if r["setting"] in names and "important" in r]
+    if not here:
+        return ""
+    suites = [suite for suite in GROUPED if any(r["suite"] == suite for r in here)]
+    lines = [
+        f"**A quarter of the tasks matters {IMPORTANCE:g} times as much**: final mean loss of these / of the others",
+        "",
+    ]
+    lines += [f"| mixture | {' | '.join(suites)} |", "|---" * (len(suites) + 1) + "|"]
+    for name in names:
+        cells = [
+            ", ".join(
+                f"{r['important']:.3f} / {r['others']:.3f}" for r in here if (r["setting"], r["suite"]) == (name, suite)
+            )
+            for suite in suites
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def ablations(found: list[Result]) -> str:
@@ -229,7 +269,7 @@ def main() -> None:
     settings = recorded(file, "ablation", varied(), ("suite", "setting", "seed"))
     summary = summary_of(results)
     file.write_text(json.dumps({"cells": results, "ablation": settings, "summary": summary}, indent=1) + "\n")
-    (HERE / "tables.md").write_text(table(summary) + "\n" + ablations(settings))
+    (HERE / "tables.md").write_text(table(summary) + "\n" + ablations(settings) + "\n" + grouped(settings))
     print((HERE / "tables.md").read_text())
 
 

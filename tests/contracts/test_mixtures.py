@@ -194,6 +194,19 @@ def test_unknown_mixture_names_the_nearest():
         _ = mixtures.Adpat
 
 
+def test_a_class_of_ones_own_is_named_by_its_import_path():
+    built = MIXTURES.build({"type": "apportion.mixtures.adapt:Adapt", "tau": 0.3})
+    assert built == mixtures.Adapt(tau=0.3)
+
+
+@pytest.mark.parametrize(
+    "path", ["nowhere:Mine", "apportion.mixtures.adapt:Adpat", "os:system", ":Mine", "apportion.mixtures.adapt:"]
+)
+def test_an_import_path_to_no_mixture_is_refused(path):
+    with pytest.raises(ApportionError, match=f"'{path}' is no mixture: "):
+        MIXTURES.build(path)
+
+
 def test_naming_the_family_does_not_load_torch():
     code = "import sys, apportion.mixtures as m; list(m.MIXTURES); m.__all__; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
