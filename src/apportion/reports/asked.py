@@ -22,7 +22,7 @@ def asked(view: View) -> list[tuple[str, str]]:
     """Return (term, words) pairs: model, tasks, budget, seeds, each arm, training, machine."""
     run = view.arms[0].shown
     recipe, summary = run.recipe, run.summary or {}
-    pairs = [("Model", _model(recipe, summary)), ("Tasks", _tasks(recipe, view))]
+    pairs = [("Model", model_text(recipe, summary)), ("Tasks", _tasks(recipe, view))]
     if run.ledger:
         budget = run.ledger["budget"]
         say = words.flops if budget["unit"] == "flops" else words.count
@@ -72,7 +72,11 @@ def findings(view: View) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _model(recipe: dict[str, Any], summary: dict[str, Any]) -> str:
+_HYPERNET = ("stage", "head", "rank", "base")
+
+
+def model_text(recipe: dict[str, Any], summary: dict[str, Any]) -> str:
+    """Return which model was trained, how large it is, and what of it."""
     model = recipe.get("model")
     model = {"name": model} if isinstance(model, str) else model or {}
     config = model.get("config") or {}
@@ -80,10 +84,12 @@ def _model(recipe: dict[str, Any], summary: dict[str, Any]) -> str:
     parameters = summary.get("parameters") or {}
     if parameters:
         text += f", {words.count(parameters['total'])} parameters"
-    lora = recipe.get("lora")
-    if not lora:
+    lora, hypernet = recipe.get("lora"), recipe.get("hypernet")
+    if not (lora or hypernet):
         return f"{text}, all trained"
     trained = f", {words.count(parameters['trainable'])} trained" if parameters else ""
+    if isinstance(hypernet, dict):
+        return f"{text}, hypernetwork{trained} ({_settings({key: hypernet.get(key) for key in _HYPERNET})})"
     return f"{text}, LoRA{trained}" + (f" ({_settings(lora)})" if isinstance(lora, dict) else "")
 
 
