@@ -133,6 +133,11 @@ class Cell:
         return self.arm_of.changes.get("hypernet", {}) is None
 
     @property
+    def kind(self) -> str:
+        """Whose learning rate it takes."""
+        return "concat" if self.plain else "tagi"
+
+    @property
     def instructed(self) -> bool:
         """Whether an ordinary model's prompts hold the instruction."""
         return "tasks" in self.arm_of.changes
@@ -144,22 +149,23 @@ class Cell:
             # With the teacher of its logits, which another run paid for.
             values["budget"] = {"total": f"{sum(spent(cell.folder) for cell in self.needed):.6g} FLOPs"}
         if self.part == "synthetic":
-            rate = self.rate or best_rate("concat" if self.plain else "tagi")
+            rate = self.rate or best_rate(self.kind)
             values["training"] = {**values["training"], "learning_rate": rate}
         return values
 
 
-def tuning() -> list[Cell]:
-    """The programs' two kinds of model at each learning rate, on a seed that is not reported."""
-    return [Cell("synthetic", arm, TUNING_SEED, rate) for arm in ("tagi", "concat") for rate in RATES]
+def tuning(kind: str) -> list[Cell]:
+    """The programs' kind of model, ``tagi`` or ``concat``, at each learning rate, on a seed that is not reported."""
+    # What an ordinary model may spend is what the hypernetwork spent at the same place of the grid.
+    return [Cell("synthetic", arm, TUNING_SEED, rate) for arm in dict.fromkeys(("tagi", kind)) for rate in RATES]
 
 
-def best_rate(arm: str) -> float:
-    """Return the learning rate at which an arm ends lowest on validation examples of its training tasks."""
+def best_rate(kind: str) -> float:
+    """Return the learning rate at which a kind ends lowest on validation examples of its training tasks."""
     found = {
         cell.rate: float(json.loads((cell.folder / "summary.json").read_text("utf-8"))["final"]["macro"])
-        for cell in tuning()
-        if cell.arm == arm and cell.rate is not None
+        for cell in tuning(kind)
+        if cell.arm == kind and cell.rate is not None
     }
     return min(found, key=lambda rate: found[rate])
 

@@ -1,6 +1,6 @@
 """Adapters from instructions on tasks never seen; see README.md beside this file.
 
-    python -m studies.tagi.run [--minutes 9] [--workers 2] [--only synthetic,natural]
+    python -m studies.tagi.run [--minutes 9] [--workers 2] [--only synthetic,natural] [--arms ...]
 
 Call it until it says that nothing is left, then ``python -m studies.tagi.summarise``.
 """
@@ -36,7 +36,7 @@ def work(job: str | Cell) -> str:
             return ""
         final = run_recipe(parse_recipe(prepared(job)), ROOT / job).summary["final"]
         return f"{job}: macro {final['macro']:.3f}"
-    tuned = job.part == "natural" or job.rate is not None or all(cell.finished for cell in tuning())
+    tuned = job.part == "natural" or job.rate is not None or all(cell.finished for cell in tuning(job.kind))
     prepared_for = job.part == "synthetic" or all(map(has, PREPARED))
     if not (tuned and prepared_for and all(cell.finished for cell in job.needed)):
         return ""
@@ -57,12 +57,12 @@ def has(name: str) -> bool:
     return (ROOT / name / "summary.json").exists()
 
 
-def jobs(only: list[str]) -> list[str | Cell]:
+def jobs(only: list[str], arms: list[str]) -> list[str | Cell]:
     """Return what is not finished, in the order in which later work needs it."""
     missing: list[str | Cell] = [name for name in PREPARED if not has(name)] if "natural" in only else []
-    waiting = [cell for part in only for cell in cells(part) if not cell.finished]
-    if "synthetic" in only:
-        missing += [cell for cell in tuning() if not cell.finished]
+    waiting = [cell for part in only for cell in cells(part) if not cell.finished and cell.arm in (arms or [cell.arm])]
+    kinds = {cell.kind for cell in waiting if cell.part == "synthetic"}
+    missing += [cell for kind in sorted(kinds) for cell in tuning(kind) if not cell.finished]
     # What the questions hang on first: the other heads on the programs come last.
     return [*missing, *sorted(waiting, key=lambda cell: cell.part == "synthetic" and cell.arm not in MAIN)]
 
@@ -71,12 +71,13 @@ def main() -> None:
     """Run one slice."""
     options = parser(__doc__)
     options.add_argument("--only", default="synthetic,natural", help="parts of the study, commas between")
+    options.add_argument("--arms", default="", help="these arms alone, commas between (default all)")
     chosen = options.parse_args()
-    only = chosen.only.split(",")
+    only, arms = chosen.only.split(","), [arm for arm in chosen.arms.split(",") if arm]
     for part in only:
         write_data(part)
-    run_slice(jobs(only), work, chosen.minutes, chosen.workers)
-    left = len(jobs(only))
+    run_slice(jobs(only, arms), work, chosen.minutes, chosen.workers)
+    left = len(jobs(only, arms))
     print(f"{left} left: run again." if left else "Nothing left.")
 
 

@@ -14,7 +14,7 @@ from apportion.tasks.encoded import IGNORED
 from tests.tiny import tiny_config, tiny_model
 
 FAMILIES = ("t5", "llama", "qwen3")
-HEAD_NAMES = tuple(name for name in HEADS if name != "none")
+HEAD_NAMES = tuple(HEADS)
 # A family with every way of reading instructions that it has.
 WAYS = [
     *[(family, {}) for family in FAMILIES],

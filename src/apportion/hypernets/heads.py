@@ -86,6 +86,10 @@ class ModuleDepth(nn.Module):
         width = max(code // 2, 1)
         self.kinds = nn.Embedding(len(kinds), width)
         self.depths = nn.Embedding(max(slot.layer for slot in slots) + 1, width)
+        # Drawn at their usual size, places would drown the codes, whose differences are small at the start.
+        with torch.no_grad():
+            self.kinds.weight.mul_(0.1)
+            self.depths.weight.mul_(0.1)
         self.mixer = nn.Sequential(nn.Linear(code + 2 * width, hidden), nn.SiLU(), nn.LayerNorm(hidden))
         self.block = nn.Sequential(nn.Linear(hidden, 4 * hidden), nn.SiLU(), nn.Linear(4 * hidden, hidden))
         self.outer = nn.ModuleList(_Factors(hidden, slot, rank) for slot in kinds.values())
