@@ -37,7 +37,8 @@ def rows(part: str) -> list[Row]:
         scores = json.loads(cell.scores.read_text("utf-8"))
         for control, values in scores.items():
             if control in ("own", cell.arm):
-                found.append(_row(cell, cell.arm, values))
+                other = {"shuffled_loss": round(scores["shuffled"]["loss"], 4)} if control == "own" else {}
+                found.append(_row(cell, cell.arm, values) | other)
             elif cell.arm in CONTROLLED:
                 found.append(_row(cell, control, values))
     return found
@@ -84,19 +85,21 @@ def _lengths(model: str) -> Setting:
 
 def table(part: str, found: Sequence[Row]) -> str:
     """Return a part's results as a Markdown table: mean, standard deviation, and each seed."""
-    scores = ["exact_match"] if part == "synthetic" else ["loss", "rouge_l", "exact_match"]
+    scores = ["exact_match"] if part == "synthetic" else ["loss", "shuffled_loss", "rouge_l", "exact_match"]
     more = [] if part == "synthetic" else ["relative_flops"]
-    lines = ["| arm | " + " | ".join([f"{score} (by seed)" for score in scores] + more + ["training FLOPs"]) + " |"]
-    lines += ["|---" * (len(scores) + len(more) + 2) + "|"]
+    heads = [f"{score.replace('_', ' ')} (by seed)" for score in scores] + more + ["training FLOPs"]
+    lines = [f"| arm | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for arm in dict.fromkeys(row["arm"] for row in found):
         mine = [row for row in found if row["arm"] == arm]
-        cells_of = [_spread([row[score] for row in mine]) for score in scores]
+        cells_of = [_spread([row[score] for row in mine if score in row]) for score in scores]
         cells_of += [f"{mean(row[key] for row in mine):.2f}" for key in more]
         lines.append(f"| {arm} | {' | '.join(cells_of)} | {mean(row['training_flops'] for row in mine):.2g} |")
     return "\n".join(lines)
 
 
 def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
     spread = f" +- {stdev(values):.3f}" if len(values) > 1 else ""
     return f"{mean(values):.3f}{spread} ({', '.join(f'{value:.3f}' for value in values)})"
 
