@@ -255,7 +255,11 @@ def ablations(found: list[Result]) -> str:
     lines += [f"| ADAPT mixtures with | {' | '.join(suites)} |", "|---" * (len(suites) + 1) + "|"]
     for name, settings in (VARIANTS | SWEEP).items():
         cells = [
-            ", ".join(f"{v / final['uniform', s, k]:.2f}" for (n, s, k), v in final.items() if (n, s) == (name, suite))
+            ", ".join(
+                f"{v / final['uniform', s, k]:.2f}"
+                for (n, s, k), v in final.items()
+                if (n, s) == (name, suite) and ("uniform", s, k) in final
+            )
             for suite in suites
         ]
         lines.append(f"| {name}: `{settings}` | {' | '.join(cells)} |")
