@@ -6,7 +6,7 @@ import random
 import pytest
 from studies.natural import VALIDATION
 from studies.slices import recorded
-from studies.tokens_to_target.cells import ARMS, ablation, generated, natural, sweep, tuning
+from studies.tokens_to_target.cells import ARMS, ablation, generated, groups, natural, sweep, tuning
 from studies.tokens_to_target.suites import COPIES, NOISE, SHARE, SUITES, VALIDATED
 from studies.tokens_to_target.summarise import sign_test
 from studies.weights.pools import SPOILT, spoilt
@@ -48,10 +48,10 @@ def test_what_is_added_to_a_pool_is_never_validated_on():
 
 def test_every_cell_has_a_folder_of_its_own_and_no_tuning_seed_is_reported():
     reported = [*generated(), *natural()]
-    cells = [*reported, *tuning(), *ablation(), *sweep()]
+    cells = [*reported, *tuning(), *ablation(), *sweep(), *groups()]
     assert len({cell.folder for cell in cells}) == len(cells)
     assert len(reported) == (5 * 5 + 5 * 3) * len(ARMS)
-    assert not {cell.seed for cell in reported} & {cell.seed for cell in [*tuning(), *ablation(), *sweep()]}
+    assert not {cell.seed for cell in reported} & {cell.seed for cell in [*tuning(), *ablation(), *sweep(), *groups()]}
 
 
 def test_runs_that_lie_elsewhere_stay_in_the_record(tmp_path):
