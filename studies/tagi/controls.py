@@ -114,7 +114,7 @@ def loss(
 ) -> float:
     """Return the loss of the questions' first references, in nats a token: a task's mean, and the mean over tasks."""
     pairs = [Example(q.prompt, q.references[0], str(k)) for k, q in enumerate(questions)]
-    ids, tokens = Encoder(tokenizer, longest).encode(pairs)
+    ids, tokens, _ = Encoder(tokenizer, longest).encode(pairs)
     encoded, tasks = EncodedSplit(to_batch(ids, tokens)), [names.index(questions[int(k)].task) for k in ids]
     order = sorted(range(len(ids)), key=lambda k: len(tokens[k]))
     sums, counts = torch.zeros(len(ids)), torch.zeros(len(ids))

@@ -10,11 +10,6 @@ LLAMA2 = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
     "{% else %} {{ m.content }} {{ eos_token }}{% endif %}{% endfor %}"
 )
-# The generation prompt opens a thought that the written conversation does not have.
-THINKING = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
-)
 
 
 def collection(*examples):
@@ -134,13 +129,13 @@ class TestChat:
         text = "<|im_start|>user\nwhat?<|im_end|>\n<|im_start|>assistant\nthis<|im_end|>\n"
         assert chat.decode(tokens) == text
         assert tokens.tolist() == chat(text)["input_ids"]
-        assert spoken(chat, labels) == "this<|im_end|>\n"
+        assert spoken(chat, labels) == "this<|im_end|>"
         assert encode(tasks, chat, 512).findings == []
 
     def test_every_assistant_turn_is_supervised(self, chat):
         tokens, labels = one(collection(CONVERSATION), chat)
         assert tokens.tolist() == chat(chat.apply_chat_template(CONVERSATION.messages, tokenize=False))["input_ids"]
-        assert spoken(chat, labels) == "this<|im_end|>\nthat<|im_end|>\n"
+        assert spoken(chat, labels) == "this<|im_end|>that<|im_end|>"
 
     def test_a_template_without_generation_prompt(self, chat):
         chat.bos_token = "<|im_start|>"
@@ -148,14 +143,6 @@ class TestChat:
         tokens, labels = one(collection(Example("what?", "this", "1")), chat)
         assert chat.decode(tokens) == "<|im_start|>[INST] what? [/INST] this <eos>"
         assert spoken(chat, labels) == " this <eos>"
-
-    def test_a_generation_prompt_that_is_no_prefix_falls_back_and_is_counted(self, chat):
-        chat.chat_template = THINKING
-        tasks = collection(Example("this?", "this", "1"))
-        _, labels = one(tasks, chat)
-        assert spoken(chat, labels) == "this<|im_end|>\n"
-        findings = encode(tasks, chat, 512).findings
-        assert any(f.startswith("2 turns not where the chat template's generation prompt ends") for f in findings)
 
     def test_a_turn_that_merges_with_its_prompt_is_encoded_apart(self, mini):
         tokenizer = train_tokenizer(mini, "bpe", 4096)
@@ -169,7 +156,9 @@ class TestChat:
 
     def test_a_template_that_drops_the_answer(self, chat):
         chat.chat_template = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
-        with pytest.raises(ApportionError, match="leaves out the assistant's turn 1 of example '1'"):
+        with pytest.raises(
+            ApportionError, match=r"'t' has nothing left in its train split.*leaves out turn 1.*example '1'"
+        ):
             one(collection(Example("what?", "this", "1")), chat)
 
     def test_a_template_that_refuses(self, chat):

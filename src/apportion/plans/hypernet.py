@@ -173,7 +173,7 @@ def cut_texts(tasks: EncodedCollection) -> EncodedCollection:
 
 
 def _cut_split(name: str, split: EncodedSplit, seed: int) -> EncodedSplit:
-    ids, examples = [], []
+    ids, examples, keys = [], [], []
     for index in range(len(split)):
         tokens, labels = split.example(index)
         if len(tokens) < 3:
@@ -182,10 +182,11 @@ def _cut_split(name: str, split: EncodedSplit, seed: int) -> EncodedSplit:
         labels = tokens.copy()
         labels[: len(a) + len(b)] = IGNORED
         ids.append(split.ids[index])
+        keys.append(int(split.keys[index]))
         examples.append((tokens, labels))
     if len(split) and not examples:
         raise ApportionError(f"Task '{name}' has no text of three tokens or more to pretrain on.")
-    return EncodedSplit.from_arrays(ids, examples)
+    return EncodedSplit.from_arrays(ids, examples, keys)
 
 
 def teacher_factors(folder: Path) -> Factors:

@@ -11,7 +11,8 @@ from apportion._config import Config
 from apportion._errors import ApportionError, nearest
 from apportion.tasks.example import Example, RawTask, Task
 from apportion.tasks.findings import counted, sentences
-from apportion.tasks.splits import normalised, split_sides
+from apportion.tasks.muting import mute
+from apportion.tasks.splits import hashed, normalised, opening, split_sides
 
 SPLITS = ("train", "validation", "test")
 _SAID = {
@@ -24,6 +25,8 @@ _SAID = {
     "replacement": ("example", "with the Unicode replacement character: kept"),
     "edges": ("example", "with white space at an end of the completion: kept as is"),
     "references": ("example", "with several references: the first is the completion, all are kept as references"),
+    "muted": ("held-out turn", "trained on too after the same words of the user's: context only, not measured"),
+    "held": ("held-out example", "of which every answer is trained on too after the same words of the user's: dropped"),
     "moved": ("distinct prompt", "moved between splits, so that every small task has enough to validate on"),
 }
 
@@ -99,10 +102,12 @@ def assemble(raw: Sequence[RawTask], validation: float, test: float, fingerprint
 
     Examples with a blank completion and exact repeats of a (prompt, completion) within a task are dropped, and blank
     prompts of a task whose instruction stands apart: they would be plain text. A pair that stands in two tasks is kept in
-    both: they are two tasks' data, and the split keeps them on one side.
+    both: they are two tasks' data, and the split keeps them on one side. What held-out conversations share with train all
+    the same, an answer after the same words of the user's, is context only (`muting.mute`).
 
     Raises:
-        ApportionError: Two tasks of one name, or a task that has fewer than two distinct prompts.
+        ApportionError: Two tasks of one name, a task that has fewer than two distinct prompts or openings, or one left
+            without validation examples.
     """
     _check_names(raw)
     dirt: Counter[str] = Counter()
@@ -113,14 +118,20 @@ def assemble(raw: Sequence[RawTask], validation: float, test: float, fingerprint
         examples, keys = _clean(task, dirt, seen_ids)
         kept.append((task.name, examples, [normalised(key) for key in keys]))
     _count_across(kept, dirt)
+    _check_openings(kept)
     sides, moved = split_sides([(name, keys) for name, _, keys in kept], validation, test)
     dirt["moved"] = moved
-    tasks = []
-    for (name, examples, keys), instruction in zip(kept, instructions, strict=True):
+    split_tasks: list[tuple[str, dict[str, list[Example]]]] = []
+    for name, examples, keys in kept:
         parts: dict[str, list[Example]] = {split: [] for split in SPLITS}
         for example, key in zip(examples, keys, strict=True):
-            parts[SPLITS[sides[key]]].append(example)
-        tasks.append(Task(name, **parts, instruction=instruction))
+            parts[SPLITS[sides[key]]].append(replace(example, key=hashed(key)))
+        split_tasks.append((name, parts))
+    mute(split_tasks, dirt)
+    tasks = [
+        Task(name, **parts, instruction=instruction)
+        for (name, parts), instruction in zip(split_tasks, instructions, strict=True)
+    ]
     return TaskCollection(tasks, sentences(dirt, _SAID), fingerprint)
 
 
@@ -134,6 +145,15 @@ def _check_names(raw: Sequence[RawTask]) -> None:
         origins[task.name] = task.origin
         if not task.examples:
             raise ApportionError(f"Task '{task.name}' ({task.origin}) is empty: add examples or leave it out.")
+
+
+def _check_openings(kept: Sequence[tuple[str, list[Example], list[str]]]) -> None:
+    for name, examples, keys in kept:
+        if len(keys) > 1 and len(set(keys)) == 1 and all(example.messages for example in examples):
+            raise ApportionError(
+                f"All {len(keys):,} conversations of task '{name}' begin with the same words of the user's, which decide "
+                "between train and validation: make these words a system prompt or take them out, or leave the task out."
+            )
 
 
 def _clean(task: RawTask, dirt: Counter[str], seen_ids: set[str]) -> tuple[list[Example], list[str]]:
@@ -165,7 +185,7 @@ def _clean(task: RawTask, dirt: Counter[str], seen_ids: set[str]) -> tuple[list[
         seen_ids.add(unique)
         dirt["ids"] += number > 1
         examples.append(example if number == 1 else replace(example, id=unique))
-        keys.append(task.keys[i] if task.keys is not None else example.prompt or example.completion)
+        keys.append(task.keys[i] if task.keys is not None else opening(example))
     if not examples:
         raise ApportionError(
             f"Task '{task.name}' ({task.origin}) has only blank completions{' or prompts' if task.instruction else ''}: "
@@ -184,7 +204,14 @@ def mended(example: Example) -> Example:
     except UnicodeEncodeError:
         messages = example.messages and tuple({k: _whole(v) for k, v in turn.items()} for turn in example.messages)
         references = tuple(_whole(reference) for reference in example.references)
-        return Example(_whole(example.prompt), _whole(example.completion), _whole(example.id), messages, references)
+        return replace(
+            example,
+            prompt=_whole(example.prompt),
+            completion=_whole(example.completion),
+            id=_whole(example.id),
+            messages=messages,
+            references=references,
+        )
     return example
 
 

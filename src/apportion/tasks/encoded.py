@@ -18,6 +18,7 @@ SCHEMA = pa.schema(
         pa.field("tokens", pa.large_list(pa.int32())),
         pa.field("supervised", pa.int64()),
         pa.field("processed", pa.int64()),
+        pa.field("key", pa.uint64()),
     ]
 )
 
@@ -26,7 +27,8 @@ class EncodedSplit:
     """The examples of one split as token ids and labels.
 
     ``supervised`` and ``processed`` are (n,) int64: labelled tokens, and all tokens, of each example. The file holds one
-    int32 a token: the id ``t`` where it is context, ``~t`` (below zero) where it is supervised.
+    int32 a token: the id ``t`` where it is context, ``~t`` (below zero) where it is supervised. ``keys`` is (n,) uint64:
+    examples of one prompt, or conversations of one opening, have the same.
     """
 
     def __init__(self, batch: pa.RecordBatch) -> None:
@@ -36,12 +38,18 @@ class EncodedSplit:
         self._ids = batch.column("id")
         self.supervised: np.ndarray = batch.column("supervised").to_numpy()
         self.processed: np.ndarray = batch.column("processed").to_numpy()
+        self.keys: np.ndarray = batch.column("key").to_numpy()
 
     @classmethod
-    def from_arrays(cls, ids: Sequence[str], examples: Sequence[tuple[np.ndarray, np.ndarray]]) -> EncodedSplit:
+    def from_arrays(
+        cls,
+        ids: Sequence[str],
+        examples: Sequence[tuple[np.ndarray, np.ndarray]],
+        keys: Sequence[int] | None = None,
+    ) -> EncodedSplit:
         """Build a split from ``(input_ids, labels)`` pairs, labels being ids or -100; position 0 has no label."""
         signed = [np.where(labels == IGNORED, tokens, ~tokens).astype(np.int32) for tokens, labels in examples]
-        return cls(to_batch(ids, signed))
+        return cls(to_batch(ids, signed, keys))
 
     def __len__(self) -> int:
         return len(self.supervised)
@@ -129,8 +137,11 @@ class EncodedCollection:
         return self.tasks[self._index[name]]
 
 
-def to_batch(ids: Sequence[str], signed: Sequence[np.ndarray]) -> pa.RecordBatch:
-    """Return one split as a record batch; ``signed`` holds an int32 array an example, below zero where supervised."""
+def to_batch(ids: Sequence[str], signed: Sequence[np.ndarray], keys: Sequence[int] | None = None) -> pa.RecordBatch:
+    """Return one split as a record batch; ``signed`` holds an int32 array an example, below zero where supervised.
+
+    Without ``keys`` every example is of a prompt of its own.
+    """
     lengths = np.fromiter((len(tokens) for tokens in signed), np.int64, len(signed))
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     flat = np.concatenate(signed) if signed else np.zeros(0, np.int32)
@@ -142,6 +153,7 @@ def to_batch(ids: Sequence[str], signed: Sequence[np.ndarray]) -> pa.RecordBatch
             pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat)),
             pa.array(np.diff(running[offsets])),
             pa.array(lengths),
+            pa.array(np.arange(len(ids)) if keys is None else keys, pa.uint64()),
         ],
         schema=SCHEMA,
     )

@@ -14,6 +14,7 @@ import numpy as np
 from apportion._errors import ApportionError
 from apportion.tasks.example import Example
 from apportion.tasks.findings import sentences
+from apportion.tasks.splits import key_of
 from apportion.tasks.templates import Segments, template_for
 from apportion.tasks.tokenizers import breaks_before_newlines, plain_backend
 from apportion.tasks.truncation import pieces, shorten
@@ -25,7 +26,9 @@ _COMPLETION = "completion"
 
 
 class Encoder:
-    """Encodes examples with one tokenizer and length; ``dirt`` counts what had to be cut, dropped or looked up.
+    """Encodes examples with one tokenizer and length; ``dirt`` counts what had to be cut or dropped.
+
+    ``unresolved`` says what is wrong with each example that the chat template could not be applied to.
 
     Args:
         tokenizer: A transformers tokenizer.
@@ -36,6 +39,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.dirt: Counter[str] = Counter()
+        self.unresolved: list[str] = []
         self._template = template_for(tokenizer)
         self._backend = plain_backend(tokenizer)
         self._cuttable = breaks_before_newlines(self._backend)
@@ -43,23 +47,38 @@ class Encoder:
         opens = not self._template.joint and special and special[0] == tokenizer.bos_token_id
         self._start = np.array(special[:1] if opens else [], np.int32)
 
-    def encode(self, examples: Sequence[Example]) -> tuple[list[str], list[np.ndarray]]:
-        """Return ids and signed tokens of the examples that keep a supervised token; a long plain text is several.
+    def encode(self, examples: Sequence[Example]) -> tuple[list[str], list[np.ndarray], list[int]]:
+        """Return ids, signed tokens and keys of the examples that keep a supervised token; a long plain text is several.
 
         Tokens are (length,) int32: the id ``t`` as context, ``~t`` where supervised; never supervised at position 0.
+        Examples of one key go by one prompt (`splits.key_of`), all pieces of a text among them.
         """
         ids: list[str] = []
         tokens: list[np.ndarray] = []
+        keys: list[int] = []
         for at in range(0, len(examples), _CHUNK):
-            chunk = examples[at : at + _CHUNK]
-            segments = [self._template.segments(example, self.dirt) for example in chunk]
+            chunk, segments = self._written(examples[at : at + _CHUNK])
             pieces = self._joint(segments) if self._template.joint else self._apart(segments)
             for example, parts, texts in zip(chunk, pieces, segments, strict=True):
                 plain = not example.prompt and example.messages is None
                 for number, signed in enumerate(self._fit(parts, [supervised for _, supervised in texts], plain)):
                     ids.append(f"{example.id}:{number}" if number else example.id)
                     tokens.append(signed)
-        return ids, tokens
+                    keys.append(key_of(example))
+        return ids, tokens, keys
+
+    def _written(self, examples: Sequence[Example]) -> tuple[list[Example], list[Segments]]:
+        """Return the examples that the template can write, and their texts."""
+        kept: list[Example] = []
+        segments: list[Segments] = []
+        for example in examples:
+            try:
+                segments.append(self._template.segments(example, self.dirt))
+                kept.append(example)
+            except ApportionError as error:
+                self.dirt["unresolved"] += 1
+                self.unresolved.append(str(error))
+        return kept, segments
 
     def prompts(self, texts: Sequence[str], room: int) -> list[np.ndarray]:
         """Return what stands before a completion of ``room`` tokens in an example of each prompt, (length,) int32.
@@ -150,7 +169,8 @@ class Encoder:
             return [np.array(encoding.ids, np.int32) for part in done for encoding in part]
 
     def findings(self) -> list[str]:
-        """Return what was cut, dropped or looked up, as plain sentences."""
+        """Return what was cut or dropped, as plain sentences."""
+        first = f"dropped. The first: {self.unresolved[0].rstrip('.')}" if self.unresolved else ""
         length = f"{self.max_length} tokens"
         said = {
             "cut_prompt": ("prompt", f"in examples longer than {length}: the middle cut out"),
@@ -158,6 +178,7 @@ class Encoder:
             "pieces": ("plain text", f"longer than {length}: cut into several examples"),
             "dropped": ("example", f"without a supervised token within {length}: dropped"),
             "boundary": ("turn", "merging with the text before it into one token: encoded apart"),
-            "template": ("turn", "not where the chat template's generation prompt ends: found by its words"),
+            "unresolved": ("example", f"whose turns cannot be told apart in the chat template's text: {first}"),
+            "unwritten": ("turn", "left out of its text by the chat template"),
         }
         return sentences(self.dirt, said)

@@ -21,7 +21,7 @@ from apportion.tasks.spec import TasksSpec
 from apportion.tasks.tokenizers import ensure_pad, tokenizer_fingerprint
 
 # Part of every key: raise it when the same examples would be encoded otherwise.
-ENCODING = 2
+ENCODING = 3
 
 
 def encode(
@@ -33,11 +33,12 @@ def encode(
     """Encode all splits, with labels on completions only.
 
     With a chat template the prompt is the user's message and the completion the assistant's; without one they are joined
-    by a newline and the end token follows. Every assistant turn of a conversation is supervised; plain text is
-    supervised from its second token on, and cut into several examples where it is over ``max_length``, every token being
-    supervised in one of them (``truncation.pieces``). Any other example over ``max_length`` loses the middle of its prompt
-    first and the end of its completion last (``truncation.shorten``); one left without a supervised token is dropped and
-    counted.
+    by a newline and the end token follows. Every assistant turn of a conversation is supervised, with its end marker and
+    without its header (`templates.ChatTemplate`). Plain text is supervised from its second token on, and cut into several
+    examples where it is over ``max_length``, every token being supervised in one of them (``truncation.pieces``). Any
+    other example over ``max_length`` loses the middle of its prompt first and the end of its completion last
+    (``truncation.shorten``). One left without a supervised token is dropped and counted, and so is one whose turns cannot
+    be told apart in the chat template's text.
 
     Args:
         tasks: The tasks.
@@ -46,8 +47,8 @@ def encode(
         cache_dir: Folder of the cache; None is $APPORTION_CACHE, or ~/.cache/apportion.
 
     Raises:
-        ApportionError: No pad and no end token, a tokenizer without a Rust part, a chat template that does not fit, or a
-            task left without supervised tokens.
+        ApportionError: No pad and no end token, a tokenizer without a Rust part, or a split left without supervised
+            tokens, such as by a chat template that fits none of its examples.
     """
     return _cached(lambda: tasks, tasks.fingerprint, tokenizer, max_length, cache_dir)
 
@@ -59,9 +60,15 @@ def encode_examples(examples: Sequence[Example], tokenizer: Any, max_length: int
         examples: The examples.
         tokenizer: A transformers tokenizer.
         max_length: Longest example, in tokens.
+
+    Raises:
+        ApportionError: A chat template that does not fit one of them.
     """
-    whole = [mended(example) for example in examples if example.completion.strip()]
-    return EncodedSplit(to_batch(*Encoder(tokenizer, max_length).encode(whole)))
+    encoder = Encoder(tokenizer, max_length)
+    encoded = encoder.encode([mended(example) for example in examples if example.completion.strip()])
+    if encoder.unresolved:
+        raise ApportionError(encoder.unresolved[0])
+    return EncodedSplit(to_batch(*encoded))
 
 
 def load_encoded(
@@ -112,16 +119,22 @@ def _write(file: Path, tasks: TaskCollection, encoder: Encoder) -> None:
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for task in tasks:
             for split in SPLITS:
-                ids, tokens = encoder.encode(task.split(split))
+                ids, tokens, keys = encoder.encode(task.split(split))
                 if task.split(split) and not ids:
-                    raise ApportionError(
-                        f"Task '{task.name}' has no supervised tokens in its {split} split within {encoder.max_length} "
-                        "tokens: raise 'tasks.max_length' or leave the task out."
-                    )
-                writer.write_batch(to_batch(ids, tokens))
+                    raise _empty(task.name, split, encoder)
+                writer.write_batch(to_batch(ids, tokens, keys))
         # Findings are known only now, when the schema is written: they ride as the ids of a batch without tokens.
         findings = [*tasks.findings, *encoder.findings()]
         writer.write_batch(to_batch(findings, [np.zeros(0, np.int32)] * len(findings)))
+
+
+def _empty(name: str, split: str, encoder: Encoder) -> ApportionError:
+    if encoder.unresolved:
+        return ApportionError(f"Task '{name}' has nothing left in its {split} split. {encoder.unresolved[-1]}")
+    return ApportionError(
+        f"Task '{name}' has no supervised tokens in its {split} split within {encoder.max_length} tokens: raise "
+        "'tasks.max_length' or leave the task out."
+    )
 
 
 def _read(file: Path, key: str) -> EncodedCollection:

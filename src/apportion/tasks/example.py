@@ -11,7 +11,8 @@ class Example:
 
     ``messages`` is set for chat-shaped data only; ``prompt`` and ``completion`` are then the text before and in its last
     assistant turn. ``references`` are all accepted answers, the completion first. An example with an empty prompt and no
-    messages is plain text: all of its tokens but the first are supervised.
+    messages is plain text: all of its tokens but the first are supervised. ``muted`` are the places of assistant's turns
+    that are context only. ``key`` is the hash that its side of the split went by; None stands for that of its `opening`.
     """
 
     prompt: str
@@ -19,6 +20,8 @@ class Example:
     id: str
     messages: tuple[dict[str, str], ...] | None = None
     references: tuple[str, ...] = ()
+    muted: tuple[int, ...] = ()
+    key: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,9 @@ class RawTask:
     """What a source hands over: a task not yet cleaned or split.
 
     ``origin`` says where it came from, for error messages. ``keys`` are the texts the split hashes, one an example; None
-    means the prompts. A source whose prompts repeat one instruction gives the inputs instead, so that one input under two
-    instructions stays on one side. ``instruction`` is the task's, where it stands apart from its prompts.
+    means the prompts, of a conversation the first user's turn. A source whose prompts repeat one instruction gives the
+    inputs instead, so that one input under two instructions stays on one side. ``instruction`` is the task's, where it
+    stands apart from its prompts.
     """
 
     name: str

@@ -17,7 +17,7 @@ from apportion.tasks.sources import SOURCES, Source
 from apportion.tasks.sources.infer import infer
 
 # Part of every fingerprint: raise it when the same bytes would be read into other examples or other splits.
-READING = 1
+READING = 2
 
 
 class TasksSpec(Config):

@@ -1,4 +1,4 @@
-"""Deterministic splits by a hash of each prompt, across the whole collection."""
+"""Deterministic splits by a hash of each prompt, or a conversation's first, across the whole collection."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import hashlib
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import takewhile
 
 from apportion._errors import ApportionError
+from apportion.tasks.example import Example
 from apportion.tasks.findings import counted
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -22,10 +24,34 @@ def normalised(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
+def opening(example: Example) -> str:
+    """Return the words that an example's side of the split goes by.
+
+    A conversation goes by its first user's turn: every later turn may stand under the same opening in another example, and
+    a system prompt does not make it another question. Without one it goes by what stands before its first answer, and
+    whatever has nothing before its answer by that.
+    """
+    if example.messages is None:
+        return example.prompt or example.completion
+    asked = (turn["content"] for turn in example.messages if turn["role"] == "user")
+    before = takewhile(lambda turn: turn["role"] != "assistant" or not turn["content"].strip(), example.messages)
+    first = next((text for text in asked if text.strip()), "") or "\n".join(turn["content"] for turn in before)
+    return first if first.strip() else example.completion
+
+
+def hashed(key: str) -> int:
+    """Return a normalised key's hash, in [0, 2**64)."""
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+def key_of(example: Example) -> int:
+    """Return the hash that the example's side of the split went by; examples of one prompt have one."""
+    return hashed(normalised(opening(example))) if example.key is None else example.key
+
+
 def position(key: str) -> float:
     """Return the key's place in [0, 1), from its hash alone."""
-    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
+    return hashed(key) / 2**64
 
 
 def split_sides(tasks: Sequence[tuple[str, list[str]]], validation: float, test: float) -> tuple[dict[str, int], int]:
