@@ -13,30 +13,58 @@ Picked = tuple[int, EncodedSplit, int]
 
 
 def halves(collection: EncodedCollection) -> tuple[list[list[Picked]], list[list[Picked]], list[str]]:
-    """Split each task's validation examples in two, the same way for every seed and method.
+    """Split each task's validation examples in two, by prompt, the same way for every seed and method.
 
-    A task with a single validation example reports on it and steers by its train split instead.
+    All examples of one prompt, whatever their task, are in one half. A task with a single validation prompt reports on it
+    and steers by its train split instead, and so does one whose other prompts another task reports on.
 
     Returns:
         Per task the reporting half and the steering half, as (task, split, index), and sentences about exceptions.
     """
+    orders = [_prompts(task.validation) for task in collection.tasks]
+    reported = _reported(orders)
     report: list[list[Picked]] = []
     steer: list[list[Picked]] = []
     findings: list[str] = []
-    for task, encoded in enumerate(collection.tasks):
-        order = np.random.default_rng([0, len(encoded.validation)]).permutation(len(encoded.validation))
-        cut = (len(order) + 1) // 2
-        report.append([(task, encoded.validation, int(i)) for i in order[:cut]])
-        if cut < len(order):
-            steer.append([(task, encoded.validation, int(i)) for i in order[cut:]])
+    for task, (encoded, order) in enumerate(zip(collection.tasks, orders, strict=True)):
+        sides: dict[bool, list[Picked]] = {True: [], False: []}
+        for key, places in order.items():
+            sides[reported[key]].extend((task, encoded.validation, i) for i in places)
+        report.append(sides[True])
+        if sides[False]:
+            steer.append(sides[False])
         else:
             train = np.random.default_rng([1, len(encoded.train)]).permutation(len(encoded.train))
             steer.append([(task, encoded.train, int(i)) for i in train[:64]])
             findings.append(
-                f"Task '{encoded.name}' has a single validation example: methods that steer by validation losses "
+                f"Task '{encoded.name}' has a single validation prompt of its own: methods that steer by validation losses "
                 "use its train split instead. A larger 'tasks.validation' share would give it more."
             )
     return report, steer, findings
+
+
+def _prompts(split: EncodedSplit) -> dict[int, list[int]]:
+    """Return the examples of each prompt by its key, the prompts in a seeded order."""
+    places: dict[int, list[int]] = {}
+    for i, key in enumerate(split.keys.tolist()):
+        places.setdefault(key, []).append(i)
+    keys = list(places)
+    return {keys[i]: places[keys[i]] for i in np.random.default_rng([0, len(keys)]).permutation(len(keys))}
+
+
+def _reported(orders: Sequence[dict[int, list[int]]]) -> dict[int, bool]:
+    """Say of each prompt whether it is reported on: half of each task's, rounded up, where prompts are not shared."""
+    reported: dict[int, bool] = {}
+    for order in orders:
+        open_places = (len(order) + 1) // 2 - sum(reported.get(key, False) for key in order)
+        for key in order:
+            if key not in reported:
+                reported[key] = open_places > 0
+                open_places -= reported[key]
+        if order and not any(reported[key] for key in order):
+            # All of its prompts were steered by in tasks before it: those lose one, which they can do without.
+            reported[next(iter(order))] = True
+    return reported
 
 
 def batched(picked: Sequence[Picked], batch_size: int, pad_id: int) -> list[Batch]:
