@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from apportion.cli import _progress
+from apportion.tasks import load_tasks
 from tests.cli.command import ask
 
 COMMANDS = ["tasks", "plan", "train", "compare", "report", "hypernet"]
@@ -72,10 +73,51 @@ def test_a_comparison_ends_in_a_table_within_80_columns(capsys, monkeypatch, rec
     assert str(tmp_path / "c" / "report.html") in rest
 
 
-def test_the_playground_as_a_tree(capsys):
+def test_the_playground_as_a_table(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     asked = ask(capsys, "tasks", "playground")
     assert asked.code == 0 and asked.err == ""
-    assert asked.out.startswith("20 tasks, ") and "── reverse" in asked.out
+    lines = asked.out.splitlines()
+    assert lines[0].split() == ["task", "train", "validation", "supervised", "processed"]
+    assert [line.split()[0] for line in lines[1:22]] == [
+        *(task.name for task in load_tasks(source="playground")),
+        "all",
+    ]
+    assert re.search(r"^Found in the data:\n  11 distinct prompts moved", asked.out, re.MULTILINE)
+    assert max(map(len, lines[:22])) <= 80
+
+
+class TestShow:
+    @pytest.fixture
+    def data(self, tmp_path):
+        file = tmp_path / "rows.jsonl"
+        file.write_text("\n".join(json.dumps({"prompt": f"p {i}\x1b[2J", "completion": f"c {i}"}) for i in range(30)))
+        return file
+
+    def test_json(self, capsys, data):
+        asked = ask(capsys, "tasks", data, "--show", "3", "--json")
+        said = json.loads(asked.out)["shown"]
+        assert [set(example) for example in said] == [{"task", "id", "segments"}] * 3
+        for example in said:
+            number = example["id"].removeprefix("rows-")
+            assert example["task"] == "rows"
+            assert example["segments"] == [[f"p {number}\x1b[2J\n", False], [f"c {number}<eos>", True]]
+        assert "shown" not in json.loads(ask(capsys, "tasks", data, "--json").out)
+
+    def test_brackets_on_a_pipe(self, capsys, data):
+        asked = ask(capsys, "tasks", data, "--show", "1")
+        assert re.search(r"^rows, rows-(\d+):\np \1\\x1b\[2J\n\[\[c \1<eos>\]\]\n", asked.out, re.MULTILINE)
+        assert "\x1b" not in asked.out
+
+    def test_colour_in_a_terminal(self, capsys, data, monkeypatch):
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm-256color")
+        assert "\x1b[32mc " in ask(capsys, "tasks", data, "--show", "1").out
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert "[[c " in ask(capsys, "tasks", data, "--show", "1").out
+
+    def test_a_negative_number(self, capsys, data):
+        ask(capsys, "tasks", data, "--show", "-1").refuses("'--show'", "-1")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from apportion._config import validate
 from apportion._errors import ApportionError
 from apportion.tasks import SOURCES, Task, TaskCollection, TasksSpec, encode, load_encoded, load_tasks, train_tokenizer
 from apportion.tasks.collection import SPLITS, assemble
-from apportion.tasks.drawing import tree
 from apportion.tasks.example import Example, RawTask
 from apportion.tasks.sources.playground import RULES, exact_match, solve
 
@@ -276,10 +275,3 @@ class TestEncoded:
         tasks = spec.load()
         assert "\u732b" in train_tokenizer(tasks, "character", 64).get_vocab()
         assert "\u732b" not in train_tokenizer(TaskCollection(without_instruction(tasks)), "character", 64).get_vocab()
-
-    def test_trees_show_them(self, spec, characters):
-        for collection in (spec.load(), load_encoded(spec, characters, 64)):
-            assert [str(branch.children[0].label) for branch in tree(collection).children[:2]] == [
-                "instruction: say it",
-                "instruction: shout \u00e9 \u732b",
-            ]

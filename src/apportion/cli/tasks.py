@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from apportion._errors import ApportionError
 from apportion.cli._options import Json, print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from apportion.tasks import EncodedCollection
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def tasks(
@@ -19,6 +27,14 @@ def tasks(
     ] = None,
     validation: Annotated[float, typer.Option(help="Share of distinct prompts to validate on.")] = 0.05,
     max_length: Annotated[int, typer.Option(help="Longest example, in tokens.")] = 512,
+    show: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Print the first N train examples of each task as the model sees them. What is supervised is green in "
+            "a terminal and stands in [[ ]] elsewhere.",
+        ),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Say what is there: tasks, splits, tokens by kind, dirt found."""
@@ -27,17 +43,57 @@ def tasks(
     values |= {key: value for key, value in {"source": source, "group_by": group_by}.items() if value}
     if not 0 < validation < 1:
         raise ApportionError(f"'--validation' is a share between 0 and 1, not {validation:g}.")
+    if show < 0:
+        raise ApportionError(f"'--show' is how many examples of each task to print, not {show}.")
     from apportion._config import validate
-    from apportion.tasks import TasksSpec, load_encoded, tree
+    from apportion.tasks import TasksSpec, load_encoded, shown
     from apportion.training.models import ModelSpec, TokenizerSpec, load_tokenizer
 
     spec = validate(TasksSpec, values, "tasks")
     trained = TokenizerSpec(train="bpe", vocab_size=4096)
     model = ModelSpec(name=tokenizer) if tokenizer else ModelSpec(config={"model_type": "llama"}, tokenizer=trained)
-    encoded = load_encoded(spec, load_tokenizer(model, spec), max_length)
+    loaded = load_tokenizer(model, spec)
+    encoded = load_encoded(spec, loaded, max_length)
+    examples = shown(encoded, loaded, show)
     if as_json:
-        print_json({"fingerprint": encoded.fingerprint, "tasks": encoded.counts(), "findings": encoded.findings})
+        said = {"fingerprint": encoded.fingerprint, "tasks": encoded.counts(), "findings": encoded.findings}
+        print_json(said | ({"shown": examples} if show else {}))
         return
+    _print(encoded, examples)
+
+
+def _print(encoded: EncodedCollection, examples: list[dict[str, Any]]) -> None:
     from rich.console import Console
 
-    Console().print(tree(encoded))
+    from apportion.tasks import table
+
+    console = Console(highlight=False)
+    console.print(table(encoded), crop=False)
+    instructed = [f"{task.name}: {task.instruction}" for task in encoded if task.instruction]
+    for title, lines in (("Instructions", instructed), ("Found in the data", encoded.findings)):
+        if lines:
+            console.print(f"\n{title}:", style="bold")
+            # On a pipe a sentence is a line, to be searched for.
+            said = "\n".join(f"  {_safe(line)}" for line in lines)
+            console.print(said, markup=False, soft_wrap=not console.is_terminal)
+    for example in examples:
+        _print_example(console, example)
+
+
+def _print_example(console: Console, example: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    coloured = console.is_terminal and console.color_system is not None and not console.no_color
+    text = Text()
+    for part, supervised in example["segments"]:
+        if supervised and not coloured:
+            text.append(f"[[{_safe(part)}]]")
+        else:
+            text.append(_safe(part), style="green" if supervised else "")
+    console.print(f"\n{_safe(example['task'])}, {_safe(example['id'])}:", style="bold", markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
+
+
+def _safe(text: str) -> str:
+    """Return the text with control characters, which a terminal would obey, written out."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

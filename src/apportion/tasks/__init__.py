@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from apportion.tasks.collection import TaskCollection
-    from apportion.tasks.drawing import tree
+    from apportion.tasks.drawing import table
     from apportion.tasks.encoded import EncodedCollection, EncodedSplit, EncodedTask
     from apportion.tasks.encoding import encode, encode_examples, load_encoded
     from apportion.tasks.example import Example, Task
+    from apportion.tasks.showing import shown
     from apportion.tasks.sources import SOURCES
     from apportion.tasks.sources.playground import exact_match
     from apportion.tasks.spec import TasksSpec, load_tasks
@@ -36,8 +37,9 @@ _HOME = {
     "load_encoded": "encoding",
     "load_tasks": "spec",
     "load_tokenizer_trained": "tokenizers",
+    "shown": "showing",
+    "table": "drawing",
     "train_tokenizer": "tokenizers",
-    "tree": "drawing",
 }
 
 __all__ = [
@@ -56,8 +58,9 @@ __all__ = [
     "load_encoded",
     "load_tasks",
     "load_tokenizer_trained",
+    "shown",
+    "table",
     "train_tokenizer",
-    "tree",
 ]
 
 

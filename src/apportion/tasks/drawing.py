@@ -1,4 +1,4 @@
-"""A collection as a tree for the terminal: tasks, examples by split, tokens by kind, findings."""
+"""A collection as a table for the terminal: one line a task, its examples by split and its tokens by kind."""
 
 from __future__ import annotations
 
@@ -6,46 +6,45 @@ from typing import TYPE_CHECKING
 
 from apportion.tasks.collection import SPLITS, TaskCollection
 from apportion.tasks.encoded import EncodedCollection
-from apportion.tasks.findings import counted
 
 if TYPE_CHECKING:
-    from rich.tree import Tree
+    from rich.table import Table
+
+TOKENS = ("supervised", "processed")
 
 
-def tree(collection: TaskCollection | EncodedCollection) -> Tree:
-    """Return the collection as a tree; token counts are there once it is encoded."""
+def table(collection: TaskCollection | EncodedCollection) -> Table:
+    """Return the collection as a table that keeps every name whole and every task on one line.
+
+    The columns are the examples of each split, and, once it is encoded, the supervised and processed tokens to train on.
+    """
+    from rich.console import Console
     from rich.markup import escape
-    from rich.tree import Tree
+    from rich.table import Table
 
-    counts = collection.counts() if isinstance(collection, EncodedCollection) else _examples(collection)
-    root = Tree(f"[bold]{counted(len(counts), 'task')}[/bold], {_line(_total(counts))}")
-    for name, splits in counts.items():
-        branch = root.add(f"[bold]{escape(name)}[/bold]  {_line(_total({name: splits}))}")
-        if collection[name].instruction:
-            branch.add(f"instruction: {escape(collection[name].instruction)}")
-        for split, kinds in splits.items():
-            if kinds["examples"]:
-                branch.add(f"{split}: {_line(kinds)}")
-    if collection.findings:
-        found = root.add("[bold]found in the data[/bold]")
-        for finding in collection.findings:
-            found.add(escape(finding))
-    return root
-
-
-def _examples(tasks: TaskCollection) -> dict[str, dict[str, dict[str, int]]]:
-    return {task.name: {split: {"examples": len(task.split(split))} for split in SPLITS} for task in tasks}
-
-
-def _total(counts: dict[str, dict[str, dict[str, int]]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for splits in counts.values():
-        for kinds in splits.values():
-            for kind, n in kinds.items():
-                total[kind] = total.get(kind, 0) + n
-    return total
+    rows = {task.name: _numbers(task.name, collection) for task in collection}
+    columns = [
+        name for name in next(iter(rows.values())) if name != "test" or any(row["test"] for row in rows.values())
+    ]
+    total = {name: sum(row[name] for row in rows.values()) for name in columns}
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    drawn.add_column("task", no_wrap=True)
+    for name in columns:
+        drawn.add_column(name, justify="right", no_wrap=True)
+    for task, row in rows.items():
+        drawn.add_row(escape(task), *(f"{row[name]:,}" for name in columns))
+    drawn.add_section()
+    drawn.add_row(f"all {len(rows):,}", *(f"{total[name]:,}" for name in columns), style="bold")
+    # As wide as it has to be: left to itself it drops columns where a terminal is narrower than the names are long.
+    drawn.width = Console(width=10_000).measure(drawn).maximum
+    if "supervised" in columns:
+        drawn.caption, drawn.caption_justify = "Tokens are those of the train split.", "left"
+    return drawn
 
 
-def _line(kinds: dict[str, int]) -> str:
-    nouns = {"examples": "example", "supervised": "supervised token", "processed": "processed token"}
-    return ", ".join(counted(n, nouns[kind]) for kind, n in kinds.items())
+def _numbers(name: str, collection: TaskCollection | EncodedCollection) -> dict[str, int]:
+    if isinstance(collection, TaskCollection):
+        return {split: len(collection[name].split(split)) for split in SPLITS}
+    task = collection[name]
+    examples = {split: len(getattr(task, split)) for split in SPLITS}
+    return examples | {kind: int(getattr(task.train, kind).sum()) for kind in TOKENS}

@@ -37,7 +37,7 @@ def halves(collection: EncodedCollection) -> tuple[list[list[Picked]], list[list
             train = np.random.default_rng([1, len(encoded.train)]).permutation(len(encoded.train))
             steer.append([(task, encoded.train, int(i)) for i in train[:64]])
             findings.append(
-                f"Task '{encoded.name}' has a single validation prompt of its own: methods that steer by validation losses "
+                f"Task '{encoded.name}' has a single validation prompt to itself: methods that steer by validation losses "
                 "use its train split instead. A larger 'tasks.validation' share would give it more."
             )
     return report, steer, findings
