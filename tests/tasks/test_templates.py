@@ -149,28 +149,44 @@ class TestThinking:
             "<think>\nfound\n</think>\n\nlook<|im_end|>",
         ]
 
-    def test_a_prompt_that_opens_a_thought_the_conversation_does_not_have(self, tokenizers):
-        tokenizer = tokenizers["chatml"]
-        kept = tokenizer.chat_template
-        try:
-            tokenizer.chat_template = kept.replace("assistant\\n", "assistant\\n<think>\\n")
-            _, stretches = runs(tokenizer, talk("this?", "this", "<", "<"))
-        finally:
-            tokenizer.chat_template = kept
+    def test_a_prompt_that_opens_a_thought_the_conversation_does_not_have(self, other):
+        other.chat_template = other.chat_template.replace("assistant\\n", "assistant\\n<think>\\n")
+        _, stretches = runs(other, talk("this?", "this", "<", "<"))
         assert stretches == ["this<|im_end|>", "<<|im_end|>"]
 
+    def test_a_prompt_that_closes_a_thought_unless_it_is_asked_for(self, other):
+        other.chat_template = (
+            "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\n' }}"
+            "{{ '<think>\n\n</think>\n\n' if m.role == 'assistant' and '<think>' not in m.content }}"
+            "{{ m.content ~ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+            "{{ '<think>\n' if enable_thinking else '<think>\n\n</think>\n\n' }}{% endif %}"
+        )
+        _, stretches = runs(other, talk("a", "b", "c", "<think>\nhm\n</think>\n\nd"))
+        assert stretches == ["b<|im_end|>", "hm\n</think>\n\nd<|im_end|>"]
 
-def test_what_ends_the_whole_text_ends_only_the_last_turn(tokenizers):
+
+@pytest.fixture
+def other(tokenizers):
+    """A tokenizer to give another template to."""
     tokenizer = tokenizers["chatml"]
     kept = tokenizer.chat_template
-    try:
-        tokenizer.chat_template = (
-            "{% for m in messages %}{{ '<|' ~ m.role ~ '|>\n' ~ m.content ~ '<|end|>\n' }}{% endfor %}"
-            "{{ '<|assistant|>\n' if add_generation_prompt else eos_token }}"
-        )
-        _, stretches = runs(tokenizer, talk("a", "b", "a", "b"))
-    finally:
-        tokenizer.chat_template = kept
+    yield tokenizer
+    tokenizer.chat_template = kept
+
+
+def test_a_turn_that_the_template_does_not_end_is_counted(other):
+    other.chat_template = "{% for m in messages %}{{ '<|' ~ m.role ~ '|>' ~ m.content }}{% endfor %}<|assistant|>"
+    encoder = Encoder(other, 512)
+    encoder.encode([Example("a", "b", "1", tuple(talk("a", "b", "c", "d")))])
+    assert encoder.findings() == ["1 assistant turn after which the chat template writes no end marker of its own."]
+
+
+def test_what_ends_the_whole_text_ends_only_the_last_turn(other):
+    other.chat_template = (
+        "{% for m in messages %}{{ '<|' ~ m.role ~ '|>\n' ~ m.content ~ '<|end|>\n' }}{% endfor %}"
+        "{{ '<|assistant|>\n' if add_generation_prompt else eos_token }}"
+    )
+    _, stretches = runs(other, talk("a", "b", "a", "b"))
     assert stretches == ["b<|end|>", "b<|end|>\n</s>"]
 
 
@@ -212,12 +228,9 @@ class TestUnresolved:
     TWICE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ m.content if loop.index0 == 3 }};{% endfor %}"
 
     @pytest.fixture
-    def twice(self, tokenizers):
-        tokenizer = tokenizers["chatml"]
-        kept = tokenizer.chat_template
-        tokenizer.chat_template = self.TWICE
-        yield tokenizer
-        tokenizer.chat_template = kept
+    def twice(self, other):
+        other.chat_template = self.TWICE
+        return other
 
     def test_an_example_that_cannot_be_resolved_is_dropped_and_counted(self, twice):
         good, bad = tuple(talk("a", "b")), tuple(talk("a", "b", "c", "d"))

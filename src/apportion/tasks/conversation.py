@@ -36,6 +36,10 @@ class Conversation:
         whole: Matches what the tokenizer never cuts, such as end markers.
         name: The example's id, for error messages.
 
+    Attributes:
+        text: The conversation as the template writes it.
+        endless: How many of the turns asked for the template ends with nothing.
+
     Raises:
         ApportionError: The template refuses the conversation, or its turns cannot be told apart in its text.
     """
@@ -50,6 +54,7 @@ class Conversation:
     ) -> None:
         self.turns = list(turns)
         self.text = render(self.turns)
+        self.endless = 0
         self._render, self._prompts, self._whole, self._name = render, prompts, whole, name
         number = 0
         while any(f"Xq{number}Z" in text for text in (self.text, *(turn["content"] for turn in turns))):
@@ -97,7 +102,9 @@ class Conversation:
 
     def _span(self, k: int) -> tuple[int, int]:
         start, said = self._start(k), self._end(k)
-        end = said + len(self._marker(k))
+        marker = self._marker(k)
+        end = said + len(marker)
+        self.endless += not marker
         if start > said or any(start < other <= end for turn, other in self._ends.items() if turn != k):
             raise self._unresolved(f"does not write turn {k} in its place")
         return start, end

@@ -179,6 +179,7 @@ class Encoder:
             "dropped": ("example", f"without a supervised token within {length}: dropped"),
             "boundary": ("turn", "merging with the text before it into one token: encoded apart"),
             "unresolved": ("example", f"whose turns cannot be told apart in the chat template's text: {first}"),
+            "endless": ("assistant turn", "after which the chat template writes no end marker of its own"),
             "unwritten": ("turn", "left out of its text by the chat template"),
         }
         return sentences(self.dirt, said)

@@ -64,10 +64,11 @@ class ChatTemplate:
         except ValueError as error:
             raise ApportionError(f"The tokenizer has chat templates, but none to take: {error}") from None
         self._marks = _GENERATION.search(self._source) is not None
-        # Two ways to hand the turn over: Qwen3 and others close an empty thought where thinking is off.
-        self._prompts: list[dict[str, Any]] = [{"add_generation_prompt": True}]
-        if "enable_thinking" in self._source:
-            self._prompts.insert(0, {"add_generation_prompt": True, "enable_thinking": False})
+        # Where thinking can be off, the prompt closes an empty thought, and the model is not asked for one.
+        thinking = [False, None, True] if "enable_thinking" in self._source else [None]
+        self._prompts: list[dict[str, Any]] = [
+            {"add_generation_prompt": True} | ({} if on is None else {"enable_thinking": on}) for on in thinking
+        ]
 
     def segments(self, example: Example, dirt: Counter[str]) -> Segments:
         """Return the conversation's texts, each with whether it is supervised.
@@ -82,7 +83,9 @@ class ChatTemplate:
         talk = Conversation(turns, self._renderer(example), self._prompts, self._added, example.id)
         supervised = supervised_turns(example)
         spans = self._marked(talk, supervised) if self._marks else talk.spans(sorted(supervised))
-        dirt["unwritten"] += talk.unwritten if not self._marks else 0
+        if not self._marks:
+            dirt["unwritten"] += talk.unwritten
+            dirt["endless"] += talk.endless
         parts: Segments = []
         at = 0
         for start, end in spans:
