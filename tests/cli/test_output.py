@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from apportion.cli import _progress
-from apportion.tasks import load_tasks
+from apportion.tasks import load_tasks, train_tokenizer
 from tests.cli.command import ask
 
 COMMANDS = ["tasks", "plan", "train", "compare", "report", "hypernet"]
@@ -103,6 +103,32 @@ class TestShow:
             assert example["task"] == "rows"
             assert example["segments"] == [[f"p {number}\x1b[2J\n", False], [f"c {number}<eos>", True]]
         assert "shown" not in json.loads(ask(capsys, "tasks", data, "--json").out)
+
+    def test_a_chat_in_a_tokenizers_own_template(self, capsys, tmp_path):
+        turns = [
+            ("system", "Be brief."),
+            ("user", "yes {}?"),
+            ("assistant", "yes"),
+            ("user", "{}"),
+            ("assistant", "yes {}"),
+        ]
+        rows = [{"messages": [{"role": role, "content": text.format(i)} for role, text in turns]} for i in range(20)]
+        (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        tokenizer = train_tokenizer(load_tasks(tmp_path / "rows.jsonl"), "bpe", 300)
+        tokenizer.chat_template = "{% for m in messages %}{{ m.role ~ ': ' ~ m.content ~ eos_token }}{% endfor %}"
+        tokenizer.chat_template += "{{ 'assistant: ' if add_generation_prompt }}"
+        tokenizer.save_pretrained(tmp_path / "tokenizer")
+        asked = ask(
+            capsys, "tasks", tmp_path / "rows.jsonl", "--tokenizer", tmp_path / "tokenizer", "--show", "1", "--json"
+        )
+        (said,) = json.loads(asked.out)["shown"]
+        i = said["id"].removeprefix("rows-")
+        assert said["segments"] == [
+            [f"system: Be brief.<eos>user: yes {i}?<eos>assistant: ", False],
+            ["yes<eos>", True],
+            [f"user: {i}<eos>assistant: ", False],
+            [f"yes {i}<eos>", True],
+        ]
 
     def test_brackets_on_a_pipe(self, capsys, data):
         asked = ask(capsys, "tasks", data, "--show", "1")

@@ -1,7 +1,7 @@
 """No answer that is measured on is trained on after the same words of the user's, whichever way the split falls."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apportion._errors import ApportionError
@@ -53,6 +53,7 @@ talks = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(talks, st.sampled_from([0.0, 0.3]))
 def test_nothing_that_is_measured_on_is_trained_on(drawn, test):
     texts = [[f"root {root}", *rest][: (len(rest) + 1) // 2 * 2] for root, rest, _ in drawn]
@@ -127,6 +128,16 @@ def test_a_task_left_without_validation_says_so():
 def test_a_fixed_opener_says_what_to_do():
     with pytest.raises(ApportionError, match=r"All 30 conversations of task 't' begin with the same.*a system prompt"):
         split([["Hello", "Hi, how can I help?", f"question {i}", f"answer {i}"] for i in range(30)])
+
+
+def test_a_common_opener_is_said():
+    texts = [["Hello", "Hi.", f"question {i}", f"answer {i}"] for i in range(12)]
+    texts += [[f"question {i}", f"answer {i}"] for i in range(40, 88)]
+    findings = [finding for finding in split(texts).findings if "Hello" in finding]
+    assert findings == [
+        "12 of the 60 conversations of task 't' begin with 'Hello', so all of them are on one side of the split."
+    ]
+    assert not any("begin with" in finding for finding in split(texts[8:]).findings)
 
 
 def test_conversations_without_a_users_turn_go_by_what_stands_before_the_answer():

@@ -15,6 +15,8 @@ from apportion.tasks.muting import mute
 from apportion.tasks.splits import hashed, normalised, opening, split_sides
 
 SPLITS = ("train", "validation", "test")
+# An opening that so large a share of a task's conversations begins with is worth a sentence.
+_COMMON = 0.1
 _SAID = {
     "blank": ("example", "with a blank completion: dropped"),
     "promptless": ("example", "with nothing but the instruction, which stands apart, for a prompt: dropped"),
@@ -118,7 +120,7 @@ def assemble(raw: Sequence[RawTask], validation: float, test: float, fingerprint
         examples, keys = _clean(task, dirt, seen_ids)
         kept.append((task.name, examples, [normalised(key) for key in keys]))
     _count_across(kept, dirt)
-    _check_openings(kept)
+    openers = _openers(kept)
     sides, moved = split_sides([(name, keys) for name, _, keys in kept], validation, test)
     dirt["moved"] = moved
     split_tasks: list[tuple[str, dict[str, list[Example]]]] = []
@@ -132,7 +134,7 @@ def assemble(raw: Sequence[RawTask], validation: float, test: float, fingerprint
         Task(name, **parts, instruction=instruction)
         for (name, parts), instruction in zip(split_tasks, instructions, strict=True)
     ]
-    return TaskCollection(tasks, sentences(dirt, _SAID), fingerprint)
+    return TaskCollection(tasks, [*sentences(dirt, _SAID), *openers], fingerprint)
 
 
 def _check_names(raw: Sequence[RawTask]) -> None:
@@ -147,13 +149,29 @@ def _check_names(raw: Sequence[RawTask]) -> None:
             raise ApportionError(f"Task '{task.name}' ({task.origin}) is empty: add examples or leave it out.")
 
 
-def _check_openings(kept: Sequence[tuple[str, list[Example], list[str]]]) -> None:
+def _openers(kept: Sequence[tuple[str, list[Example], list[str]]]) -> list[str]:
+    """Return a sentence on each task whose conversations often begin alike; one opening is always on one side.
+
+    Raises:
+        ApportionError: All conversations of a task do.
+    """
+    said = []
     for name, examples, keys in kept:
-        if len(keys) > 1 and len(set(keys)) == 1 and all(example.messages for example in examples):
+        if len(keys) < 2 or not all(example.messages for example in examples):
+            continue
+        (most, count), *_ = Counter(keys).most_common(1)
+        if count == len(keys):
             raise ApportionError(
-                f"All {len(keys):,} conversations of task '{name}' begin with the same words of the user's, which decide "
+                f"All {count:,} conversations of task '{name}' begin with the same words of the user's, which decide "
                 "between train and validation: make these words a system prompt or take them out, or leave the task out."
             )
+        if count > max(1, _COMMON * len(keys)):
+            words = opening(examples[keys.index(most)])
+            said.append(
+                f"{count:,} of the {len(keys):,} conversations of task '{name}' begin with "
+                f"'{words[:40]}{'...' if len(words) > 40 else ''}', so all of them are on one side of the split."
+            )
+    return said
 
 
 def _clean(task: RawTask, dirt: Counter[str], seen_ids: set[str]) -> tuple[list[Example], list[str]]:
