@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apportion._errors import ApportionError
-from apportion.tasks import Example, Task, TaskCollection, encode, train_tokenizer
+from apportion.tasks import Example, Task, TaskCollection, encode, encode_examples, train_tokenizer
 from apportion.tasks.encoded import IGNORED
 from apportion.tasks.encoder import Encoder
 
@@ -249,6 +249,11 @@ class TestUnresolved:
             ApportionError, match=r"'t' has nothing left in its train split.*writes turn 3 twice.*'bad'"
         ):
             encode(TaskCollection([task]), twice, 512)
+
+    def test_anchors_are_not_dropped_in_silence(self, twice):
+        assert len(encode_examples([Example("a", "b", "1")], twice, 512)) == 1
+        with pytest.raises(ApportionError, match=r"writes turn 3 twice.*'bad'"):
+            encode_examples([Example("c", "d", "bad", tuple(talk("a", "b", "c", "d")))], twice, 512)
 
     def test_answers_that_do_not_follow_their_questions(self, twice):
         twice.chat_template = self.SHUFFLED
