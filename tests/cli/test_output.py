@@ -60,7 +60,8 @@ def test_a_pipe_gets_a_few_plain_lines(capsys, recipe, tmp_path):
     lines = asked.err.splitlines()
     assert 2 <= len(lines) <= 11
     assert all(re.match(r"uniform, seed 0: \d+%  [\d.]+k? tokens  ", line) for line in lines)
-    assert "Validation loss: macro" in asked.out and str(tmp_path / "run" / "report.html") in asked.out
+    assert re.search(r"Validation loss: macro [\d.]+( ± [\d.]+)? \(20 tasks, \d+ examples\), worst task", asked.out)
+    assert str(tmp_path / "run" / "report.html") in asked.out
 
 
 def test_a_comparison_ends_in_a_table_within_80_columns(capsys, monkeypatch, recipe, tmp_path):
@@ -68,9 +69,20 @@ def test_a_comparison_ends_in_a_table_within_80_columns(capsys, monkeypatch, rec
     arguments = ("--methods", "uniform,adapt", "--seeds", "0,1", "--out", tmp_path / "c")
     asked = ask(capsys, "compare", recipe, *arguments)
     table, _, rest = asked.out.partition("Runs:")
-    assert "adapt" in table and "uniform" in table
+    assert "adapt" in table and "uniform" in table and "±" in table and "macro: mean of the tasks' losses" in table
+    assert re.search("No gain|Not shown|adapt (reached|ended)", table)
     assert max(map(len, table.splitlines())) <= 80
     assert str(tmp_path / "c" / "report.html") in rest
+
+
+def test_a_report_of_unequal_runs_says_on_the_terminal_what_differs(capsys, recipe, tmp_path):
+    for name, mixture, budget in (("a", "uniform", 500), ("b", "proportional", 700)):
+        settings = ("--set", f"mixture={mixture}", "--set", f"budget={budget}")
+        assert ask(capsys, "train", recipe, *settings, "--out", tmp_path / name, "--json").code == 0
+    asked = ask(capsys, "report", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "both.html")
+    said = "500 supervised tokens in uniform, 700 supervised tokens in proportional"
+    assert asked.out.startswith(f"No verdict: the runs differ in budget ({said}).")
+    assert asked.out.rstrip().endswith(f"Report: {tmp_path / 'both.html'}")
 
 
 def test_the_playground_as_a_table(capsys, monkeypatch):

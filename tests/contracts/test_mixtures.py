@@ -1,6 +1,7 @@
 """What every mixture in the registry must do; a new one joins by being registered."""
 
 import io
+import re
 import subprocess
 import sys
 
@@ -211,3 +212,12 @@ def test_naming_the_family_does_not_load_torch():
     code = "import sys, apportion.mixtures as m; list(m.MIXTURES); m.__all__; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@every
+def test_advice_names_keys_of_the_method_only_and_is_there_where_something_is_measured(name):
+    method = MIXTURES.get(name)
+    assert set(method.advice) == (set() if method.plain else {"narrowed", "still", "swings", "behind"})
+    for said in method.advice.values():
+        named = re.findall(r"mixture\.(\w+)", said)
+        assert named and set(named) <= set(method.model_fields)

@@ -1,5 +1,6 @@
 """What every weighting in the registry must do; a new one joins by being registered."""
 
+import re
 import subprocess
 import sys
 
@@ -81,3 +82,12 @@ def test_naming_the_family_does_not_load_torch():
     code = "import sys, apportion.weights as w; list(w.WEIGHTS); w.__all__; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@every
+def test_advice_names_keys_of_the_method_only_and_is_there_where_something_is_measured(name):
+    method = WEIGHTS.get(name)
+    assert set(method.advice) == (set() if method.plain else {"alike"})
+    for said in method.advice.values():
+        named = re.findall(r"weights\.(\w+)", said)
+        assert named and set(named) <= set(method.model_fields)

@@ -4,6 +4,7 @@ import math
 import random
 
 from apportion.runs import RunFolder
+from apportion.runs.uncertainty import of_validation
 
 UGLY = [
     'question "answering" <b>',
@@ -50,6 +51,20 @@ def losses(arm, tasks, tokens, seed):
     return found
 
 
+def examples(arm, seed, validation, counts, spread):
+    """Return each task's examples: hard and easy ones alike for all arms, and what ``spread`` adds for this arm and seed."""
+    found = {}
+    for task, loss in validation.items():
+        shared, own = random.Random(task), random.Random(f"{task}{arm}{seed}")
+        n = counts.get(task, 32)
+        tokens = [shared.randint(2, 12) for _ in range(n)]
+        raw = [shared.gauss(0, 0.3) + own.gauss(0, spread) for _ in range(n)]
+        middle = sum(t * r for t, r in zip(tokens, raw, strict=True)) / sum(tokens)
+        nll = [t * (loss + r - middle) for t, r in zip(tokens, raw, strict=True)]
+        found[task] = {"ids": [f"{task}-{i}" for i in range(n)], "nll": nll, "supervised": tokens}
+    return found
+
+
 def measures(validation, tau=0.3):
     values = list(validation.values())
     top = max(values)
@@ -90,10 +105,12 @@ def recipe(arm, seed, limit, source="playground"):
 
 def write_run(path, arm, seed=0, tasks=TASKS, records=100, limit=60_000, **changes):
     """Write a run; ``changes``: stop (a share: unfinished), validated, padding, rise (overfitting), shares (a function),
-    weights (a function of the progress: mean, std and ess)."""
+    weights (a function of the progress: mean, std and ess), counts (validation examples by task, else 32), spread (of the
+    losses of single examples), shift (what is added to the final loss, by task), old (nothing is kept of the examples),
+    plain and advice (of the mixture), fingerprint and recipe (blocks of the recipe)."""
     stop, padding = changes.get("stop"), changes.get("padding", 0.11)
     shares = changes.get("shares") or (lambda progress: mixture(arm, tasks, progress))
-    with RunFolder.create(path, recipe(arm, seed, limit)) as folder:
+    with RunFolder.create(path, recipe(arm, seed, limit) | changes.get("recipe", {})) as folder:
         best = final = None
         for step in range(records + 1):
             progress = step / records
@@ -108,7 +125,8 @@ def write_run(path, arm, seed=0, tasks=TASKS, records=100, limit=60_000, **chang
             if changes.get("validated", True) and step % 5 == 0:
                 validation = losses(arm, tasks, tokens, seed * 1000 + step)
                 lift = changes.get("rise", 0.0) * max(0.0, progress - 0.6)
-                final = measures({task: loss + lift for task, loss in validation.items()})
+                shift = changes.get("shift", {}) if progress == 1 else {}
+                final = measures({task: loss + lift + shift.get(task, 0.0) for task, loss in validation.items()})
                 record |= final
                 if best is None or final["macro"] < best["macro"]:
                     best = {key: final[key] for key in ("macro", "worst", "objective")} | {"step": 10 * step}
@@ -117,7 +135,13 @@ def write_run(path, arm, seed=0, tasks=TASKS, records=100, limit=60_000, **chang
         folder.write_ledger({"budget": budget, "accounts": record["spent"]})
         if stop is None:
             folder.write_mixture(mixture_file(record["mixture"], tasks, limit))
-            folder.write_summary(summary_file(arm, seed, record, final, best, budget))
+            summary = summary_file(arm, seed, record, final, best, budget, changes)
+            if final and not changes.get("old"):
+                counts = {"addition": 20} | changes.get("counts", {})
+                tasks = examples(arm, seed, final["validation"], counts, changes.get("spread", 0.05))
+                folder.write_validation({"step": 10 * records, "tasks": tasks})
+                summary["final"] = final | of_validation(tasks, final["validation"])
+            folder.write_summary(summary)
 
 
 def mixture_file(shares, tasks, limit):
@@ -133,8 +157,17 @@ def mixture_file(shares, tasks, limit):
     return {"final": shares, "token_averaged": shares, "tasks": drawn}
 
 
-def summary_file(arm, seed, record, final, best, budget):
-    return {
+PLAIN = {"uniform", "proportional", "temperature", "random-20"}
+
+
+def methods(arm, changes):
+    plain = changes.get("plain", arm in PLAIN)
+    mixture = {"type": arm, "plain": plain, "advice": changes.get("advice", {})}
+    return {"mixture": mixture, "weights": {"type": "uniform", "plain": True, "advice": {}}}
+
+
+def summary_file(arm, seed, record, final, best, budget, changes):
+    return ({} if changes.get("old") else {"methods": methods(arm, changes)}) | {
         "method": arm,
         "seed": seed,
         "budget": budget,
@@ -145,7 +178,7 @@ def summary_file(arm, seed, record, final, best, budget):
         "seconds": 200.0 + 40 * (arm in META) + seed,
         "device": "cpu (2 threads)",
         "versions": {"apportion": "0.1.0", "torch": "2.13.0"},
-        "fingerprint": "6f1c2a",
+        "fingerprint": changes.get("fingerprint", "6f1c2a"),
         "findings": ["1,204 duplicate examples dropped within tasks", "3 % of the examples of <lookup> were truncated"],
         "parameters": {"total": 812_032, "trainable": 812_032},
     }

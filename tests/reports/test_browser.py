@@ -41,11 +41,19 @@ frame.onload = () => {
     .map((e) => parseFloat(view.getComputedStyle(e).fontSize) * e.ownerSVGElement.getScreenCTM().a);
   const chart = page.querySelector("svg[data-hover]"), box = chart.getBoundingClientRect();
   chart.dispatchEvent(new view.PointerEvent("pointermove", {clientX: box.left + box.width * 0.7, clientY: box.top + 50}));
+  const tables = [...page.querySelectorAll(".scroll")].filter((e) => e.getClientRects().length);
+  const cued = (e) => e.previousElementSibling?.matches(".cue") && e.previousElementSibling.getClientRects().length > 0;
   document.querySelector("#seen").textContent = JSON.stringify({
     scroll: page.documentElement.scrollWidth, inner: view.innerWidth, wide, smallest: Math.min(...small),
     tip: page.querySelector("#tip").innerText, shown: getComputedStyle(page.querySelector("#tip")).display,
     panels: [...page.querySelectorAll(".panel")].map((e) => getComputedStyle(e).display),
     sections: [...page.querySelectorAll("section")].filter((e) => e.getBoundingClientRect().height > 40).map((e) => e.id),
+    uncued: tables.filter((e) => e.scrollWidth > e.clientWidth + 1 && !cued(e)).map((e) => e.ariaLabel),
+    needless: tables.filter((e) => e.scrollWidth <= e.clientWidth + 1 && cued(e)).map((e) => e.ariaLabel),
+    cut: tables.filter((e) => e.scrollHeight > e.clientHeight + 20).map((e) => e.ariaLabel),
+    names: [...page.querySelectorAll("#methods tbody tr:first-child td")]
+      .filter((e) => e.getBoundingClientRect().right <= view.innerWidth).length,
+    rows: [...page.querySelectorAll("#tokens tbody tr")].filter((e) => e.getClientRects().length).length,
     fetched: view.performance.getEntriesByType("resource").length,
   });
 };
@@ -99,3 +107,12 @@ def test_the_page_fits_and_works(pages, tmp_path, name, width):
     assert sorted(seen["panels"]) == ["grid", "none", "none"]
     assert seen["shown"] == "block" and "adapt" in seen["tip"]
     assert seen["fetched"] == 0
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", ["comparison", "many", "single"])
+def test_no_column_and_no_row_is_hidden_without_a_cue(pages, tmp_path, name, width):
+    seen, _ = opened(pages / name, width, tmp_path / "profile")
+    assert seen["uncued"] == seen["needless"] == seen["cut"] == []
+    assert seen["names"] == (6 if name == "single" else 8), "a number of the methods table lies outside the page"
+    assert seen["rows"] == 20

@@ -151,7 +151,10 @@ def test_no_gain_is_called_no_gain(tmp_path, monkeypatch):
     write_comparison(tmp_path, arms=("uniform", "proportional", "doremi"))
     said = verdict(load([tmp_path]))
     assert said.kind == "none"
-    assert said.headline == "No gain: no arm beats uniform, the best baseline, beyond the spread over seeds."
+    assert (
+        said.headline
+        == "No gain shown: no arm beats uniform, the best baseline, beyond the spread of seeds and examples."
+    )
 
 
 def test_a_method_that_does_worse_is_no_gain(tmp_path, monkeypatch):
@@ -216,8 +219,16 @@ def collapse(progress):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"shares": collapse}, r"n_eff fell to .* of 20 tasks at .*Raise the mixture’s entropy, or tau"),
-        ({"shares": lambda p: mixture("uniform", TASKS, p)}, "The mixture hardly moved.*learning rate, or refresh"),
+        (
+            {"shares": collapse, "advice": {"narrowed": "Raise mixture.floor."}},
+            r"n_eff fell to .* of 20 tasks at .*tokens. Raise mixture\.floor\.",
+        ),
+        ({"shares": collapse}, r"n_eff fell to .*tokens. See whether the other tasks can spare the draws"),
+        (
+            {"shares": lambda p: mixture("uniform", TASKS, p), "advice": {"still": "Lower mixture.noise."}},
+            r"The mixture hardly moved.* Lower mixture\.noise\.",
+        ),
+        ({"shares": lambda p: mixture("uniform", TASKS, p)}, "The mixture hardly moved.*a plain baseline"),
         ({"rise": 1.0}, "Validation rose again .*overfits"),
         ({"padding": 0.45}, "45 % of the positions .* padding"),
         ({"limit": 600_000}, r"repeated more than 4 epochs: .*Set max_epochs"),
@@ -228,6 +239,24 @@ def test_what_looks_wrong_is_said_with_what_to_do(tmp_path, changes, expected):
     write_run(tmp_path / "right", "adapt")
     assert re.search(expected, seen(load([tmp_path / "wrong"]), "adapt"))
     assert not re.search(expected, seen(load([tmp_path / "right"]), "adapt"))
+
+
+@pytest.mark.parametrize(("plain", "baselines"), [(True, ["mine:Own", "uniform"]), (False, ["uniform"])])
+def test_a_mixture_of_ones_own_is_a_baseline_if_it_says_so(tmp_path, plain, baselines):
+    write_run(tmp_path / "uniform" / "seed-0", "uniform", records=10)
+    write_run(tmp_path / "mine:Own" / "seed-0", "mine:Own", records=10, plain=plain)
+    view = load([tmp_path])
+    assert [arm.name for arm in view.arms if arm.numbers["baseline"]] == baselines
+    assert ("hardly moved" in seen(view, "mine:Own")) is not plain
+
+
+def test_runs_of_an_older_version_have_a_report(tmp_path):
+    write_comparison(tmp_path, old=True)
+    view = load([tmp_path])
+    assert [arm.name for arm in view.arms if arm.numbers["baseline"]] == ["proportional", "uniform"]
+    said = verdict(view)
+    assert said.kind == "gain" and any("over 3 seeds alone" in sentence for sentence in said.details)
+    assert "adapt" in Page(write_report(tmp_path).read_text("utf-8")).sections["methods"]
 
 
 def test_plain_mixtures_are_not_told_to_move(root):
@@ -243,10 +272,31 @@ def test_tasks_left_worse_than_under_uniform_are_named(tmp_path):
     assert "worse than under uniform" not in seen(view, "adapt")
 
 
-def test_arms_under_different_budgets_are_called_unequal(tmp_path):
-    write_run(tmp_path / "uniform" / "seed-0", "uniform")
-    write_run(tmp_path / "adapt" / "seed-0", "adapt", limit=30_000)
-    assert "different budgets" in seen(load([tmp_path]), "")
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"limit": 30_000}, "budget (60,000 supervised tokens in uniform, 30,000 supervised tokens in adapt)"),
+        ({"fingerprint": "other"}, "data (uniform against adapt)"),
+        ({"recipe": {"tasks": {"max_length": 64}}}, "tasks.max_length (128 in uniform, 64 in adapt)"),
+        ({"recipe": {"model": {"name": "other"}}}, "model (uniform against adapt)"),
+        ({"counts": {"parity": 7}}, "validation examples (uniform against adapt)"),
+    ],
+)
+def test_unequal_runs_get_no_verdict_and_no_shares_and_it_is_said_why(tmp_path, changes, named):
+    for seed in (0, 1):
+        write_run(tmp_path / "uniform" / f"seed-{seed}", "uniform", seed, records=20)
+        write_run(tmp_path / "adapt" / f"seed-{seed}", "adapt", seed, records=20, **changes)
+    paths = [tmp_path / arm / f"seed-{seed}" for arm in ("uniform", "adapt") for seed in (0, 1)]
+    said = verdict(load(paths))
+    assert said.kind == "unequal" and said.headline == f"No verdict: the runs differ in {named}."
+    page = Page(write_report(paths, tmp_path / "report.html").read_text("utf-8"))
+    assert named in page.sections["verdict"] and "under one budget" not in page.sections["verdict"].split(".")[0]
+    assert "2 methods, not under the same conditions" in page.text
+    assert not re.search(
+        "to reach|best macro|of the tokens|★ [0-9]", page.sections["methods"] + page.sections["curves"]
+    )
+    assert not [attributes for _, attributes in page.elements if attributes.get("class") in ("best", "tiles")]
+    assert "−" not in page.sections["tasks"]
 
 
 def test_several_paths_make_one_report(root, tmp_path):
@@ -304,3 +354,40 @@ def test_weights_that_tell_nothing_apart_are_pointed_out(tmp_path):
     write_run(tmp_path / "apart", "adapt", weights=weighed(0.97))
     assert "effective sample size was 99.96 %" in seen(load([tmp_path / "same"]), "adapt")
     assert "effective sample size" not in seen(load([tmp_path / "apart"]), "adapt")
+
+
+def test_the_words_are_explained_where_they_stand(page):
+    assert "Macro loss: the mean of the tasks’ validation losses" in page.sections["verdict"]
+    for section in ("methods", "curves"):
+        for term in ("Macro", "Worst", "J"):
+            assert re.search(rf"{term} +(the|a) ", page.sections[section]), (section, term)
+    assert "n_eff the effective number of tasks" in re.sub(" +", " ", page.sections["methods"])
+    assert "meta what a method measures to steer by" in re.sub(" +", " ", page.sections["ledger"])
+
+
+def test_counts_and_standard_errors_stand_beside_the_losses(root, page):
+    run = load([root]).arm("adapt").shown
+    assert f"± {run.errors['macro']:.3f}" in page.sections["methods"]
+    assert f"± {run.errors['worst']:.3f}" in page.sections["methods"]
+    assert re.search(r"addition\s+400k\s+20\s", page.sections["tasks"])
+    assert re.search(r"copying\s+141k\s+32\s+[\d.]+\s+± 0\.\d", page.sections["tasks"])
+
+
+def test_many_tasks_fold_their_table_and_say_how_many(tmp_path):
+    tasks = [f"task-{i}" for i in range(40)]
+    write_run(tmp_path, "uniform", tasks=tasks, records=10)
+    page = Page(write_report(tmp_path).read_text("utf-8"))
+    assert "The table of all 40 tasks" in page.sections["tokens"] and "task-39" in page.sections["tokens"]
+
+
+def test_a_gap_that_one_task_makes_is_no_headline_anywhere(tmp_path, monkeypatch):
+    monkeypatch.setitem(synthetic.SPEED, "adapt", synthetic.SPEED["uniform"])
+    for seed in (0, 1, 2):
+        write_run(tmp_path / "uniform" / f"seed-{seed}", "uniform", seed, records=20, counts={"parity": 1})
+        changes = {"counts": {"parity": 1}, "shift": {"parity": -1.5}}
+        write_run(tmp_path / "adapt" / f"seed-{seed}", "adapt", seed, records=20, **changes)
+    page = Page(write_report(tmp_path).read_text("utf-8"))
+    assert "Not shown: adapt ended" in page.sections["verdict"] and "task parity" in page.sections["verdict"]
+    assert "of its tokens" not in page.sections["verdict"] and "to uniform’s best" not in page.sections["verdict"]
+    assert "of the tokens" not in page.sections["curves"]
+    assert not [attributes for _, attributes in page.elements if attributes.get("class") == "best"]

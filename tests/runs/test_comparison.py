@@ -8,7 +8,7 @@ from apportion._errors import ApportionError
 from apportion.runs import RunFolder, summarise
 
 
-def write(root, arm, seed, losses, meta=0.0, finished=True):
+def write(root, arm, seed, losses, meta=0.0, finished=True, limit=400):
     """One run with a validation every 100 tokens; ``meta`` FLOPs more for each token."""
     folder = RunFolder.create(root / arm / f"seed-{seed}", {"mixture": {"type": arm}, "seed": seed})
     with folder:
@@ -20,10 +20,12 @@ def write(root, arm, seed, losses, meta=0.0, finished=True):
             }
             values = {"macro": loss, "worst": 2 * loss, "objective": loss + 1}
             folder.append_history({"step": step, "spent": spent, "seconds": 1.0 * step, **values})
-        folder.write_ledger({"budget": {"unit": "supervised", "limit": 400}, "accounts": spent})
+        folder.write_ledger({"budget": {"unit": "supervised", "limit": limit}, "accounts": spent})
         if finished:
             final = {**values, "validation": {"a": loss}}
-            folder.write_summary({"method": arm, "seed": seed, "final": final, "n_eff": 2.0 + seed, "seconds": 9.0})
+            methods = {"mixture": {"type": arm, "plain": arm == "uniform", "advice": {}}}
+            summary = {"method": arm, "methods": methods, "seed": seed, "n_eff": 2.0 + seed, "seconds": 9.0}
+            folder.write_summary({**summary, "final": final})
 
 
 def test_a_summary_by_hand(tmp_path):
@@ -32,6 +34,7 @@ def test_a_summary_by_hand(tmp_path):
         write(tmp_path, "adapt", seed, [5.0, 3.0, 2.0 - seed, 1.5 - seed, 1.6 - seed], meta=10.0)
     summary = summarise(tmp_path)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert summary["equal"] is True and summary["differs"] == []
     assert summary["schema"] == 1 and summary["best_baseline"] == "uniform"
     adapt, uniform = summary["arms"]["adapt"], summary["arms"]["uniform"]
     assert adapt["runs"] == ["adapt/seed-0", "adapt/seed-1"] and adapt["unfinished"] == []
@@ -74,3 +77,13 @@ def test_no_comparison_writes_nothing(tmp_path):
     with pytest.raises(ApportionError, match="not a comparison"):
         summarise(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_unequal_runs_have_no_best_baseline_and_no_shares(tmp_path):
+    write(tmp_path, "uniform", 0, [5.0, 3.0, 2.0])
+    write(tmp_path, "adapt", 0, [5.0, 2.0, 1.0], limit=200)
+    summary = summarise(tmp_path)
+    assert summary["equal"] is False and summary["best_baseline"] is None
+    assert summary["differs"] == ["budget (200 supervised tokens in adapt, 400 supervised tokens in uniform)"]
+    assert summary["arms"]["adapt"]["tokens_to_best_of"]["uniform"] == {"macro": None, "objective": None}
+    assert summary["arms"]["adapt"]["final"]["macro"]["mean"] == 1.0

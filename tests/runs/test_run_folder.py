@@ -48,6 +48,45 @@ def test_what_is_written_is_read_back(tmp_path):
     assert not run.is_baseline
 
 
+def mixtures(*shares):
+    return [record(step, mixture={"a": share, "b": 1 - share}) for step, share in enumerate(shares)]
+
+
+@pytest.mark.parametrize(
+    ("plain", "weights", "baseline"), [(True, True, True), (False, True, False), (True, False, False)]
+)
+def test_what_is_a_baseline_the_methods_say(tmp_path, plain, weights, baseline):
+    said = {"mixture": {"type": "mine:Own", "plain": plain}, "weights": {"type": "uniform", "plain": weights}}
+    with RunFolder.create(tmp_path, {**RECIPE, "mixture": {"type": "mine:Own"}}) as folder:
+        for line in mixtures(0.5, 0.9):
+            folder.append_history(line)
+        folder.write_summary({"methods": said})
+    assert read_run(tmp_path).is_baseline is baseline
+
+
+@pytest.mark.parametrize(
+    ("shares", "weights", "baseline"),
+    [((0.3, 0.3, 0.3), "uniform", True), ((0.3, 0.3, 0.4), "uniform", False), ((0.3, 0.3), "bm25", False)],
+)
+def test_an_older_run_is_judged_by_whether_its_mixture_moved(tmp_path, shares, weights, baseline):
+    with RunFolder.create(tmp_path, {"mixture": {"type": "mine:Own"}, "weights": {"type": weights}}) as folder:
+        for line in mixtures(*shares):
+            folder.append_history(line)
+        folder.write_summary({"method": "mine:Own"})
+    assert read_run(tmp_path).is_baseline is baseline
+
+
+def test_the_last_validation_is_read_back_example_by_example(tmp_path):
+    validation = {"step": 9, "tasks": {"a": {"ids": ["x"], "nll": [0.1 + 0.2], "supervised": [3]}}}
+    final = {"validation": {"a": 0.1}, "examples": {"a": 1}, "se": {"a": None}, "macro_se": None}
+    with RunFolder.create(tmp_path, RECIPE) as folder:
+        folder.write_validation(validation)
+        assert read_run(tmp_path).validation == validation
+        folder.write_summary({"final": final})
+    run = read_run(tmp_path)
+    assert run.examples == 1 and run.errors == {"macro": None, "worst": None, "objective": None}
+
+
 def test_every_json_object_says_its_schema(tmp_path):
     with RunFolder.create(tmp_path, RECIPE) as folder:
         folder.append_history(record(1))

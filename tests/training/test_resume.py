@@ -74,7 +74,14 @@ def test_killed_twice_equals_never_stopped(tmp_path, mixture):
         assert not (broken / "summary.json").exists()
     finish(start(recipe, broken, mixture))
 
-    for name in ("ledger.json", "mixture.json", "recipe.yaml", "model/model.safetensors", "model/config.json"):
+    for name in (
+        "ledger.json",
+        "mixture.json",
+        "validation.json",
+        "recipe.yaml",
+        "model/model.safetensors",
+        "model/config.json",
+    ):
         assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
     assert history(broken) == history(whole)
     expected, got = (json.loads((out / "summary.json").read_text()) for out in (whole, broken))

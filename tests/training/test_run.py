@@ -16,6 +16,7 @@ from apportion.mixtures import MIXTURES, Adapt
 from apportion.plans.build import load_data, make_model, make_sampler
 from apportion.plans.recipe import overridden, parse_recipe
 from apportion.plans.run import run_recipe
+from apportion.runs import read_run
 from apportion.signals.losses import example_losses
 from apportion.tasks.batches import collate
 from tests.training.runs import TINY, history, ledger, run, weights
@@ -239,3 +240,36 @@ def test_warm_up_follows_the_budget(tmp_path):
     assert all(rate < peak for share, rate in rates if share < 0.4 or share > 0.6)
     with pytest.raises(ApportionError, match="warmup_steps"):
         run(tmp_path / "steps", "training.warmup_steps=100")
+
+
+def test_the_last_validation_is_kept_by_example_without_a_second_pass(tmp_path):
+    done = run(tmp_path / "run", "validation.examples_per_task=3", "training.per_device_eval_batch_size=5")
+    kept, last = read_run(done.path).validation, history(done)[-1]
+    recipe = parse_recipe(overridden(TINY, ["validation.examples_per_task=3"]))
+    data = load_data(recipe)
+    model = make_model(recipe, data)
+    model.load_state_dict(load(weights(done)), strict=False)
+    assert kept["step"] == last["step"] and list(kept["tasks"]) == list(data.tasks.names)
+    for task, picked in zip(data.tasks.names, data.report, strict=True):
+        examples = kept["tasks"][task]
+        where = {split.ids[index]: (split, index) for _, split, index in picked[:3]}
+        assert examples["ids"] == sorted(where)
+        for name, nll, supervised in zip(*examples.values(), strict=True):
+            batch = collate([where[name][0].example(where[name][1])], [0], data.pad_id)
+            with torch.no_grad():
+                assert nll == pytest.approx(float(example_losses(model.eval(), batch)) * supervised, rel=1e-4)
+            assert supervised == batch.supervised
+        assert sum(examples["nll"]) / sum(examples["supervised"]) == pytest.approx(last["validation"][task], rel=1e-12)
+    validations = sum("validation" in record for record in history(done))
+    tokens = sum(sum(examples["supervised"]) for examples in kept["tasks"].values())
+    assert ledger(done)["accounts"]["validation"]["supervised"] == validations * tokens
+
+
+def test_the_summary_says_examples_errors_and_what_its_methods_are(tmp_path):
+    done = run(tmp_path / "run", "mixture=progress", "weights=linupper")
+    final = done.summary["final"]
+    assert final["examples"] == dict.fromkeys(final["validation"], 2)
+    assert final["macro_se"] == pytest.approx(sum(se**2 for se in final["se"].values()) ** 0.5 / len(final["se"]))
+    methods = done.summary["methods"]
+    assert [(m["type"], m["plain"]) for m in methods.values()] == [("progress", False), ("linupper", False)]
+    assert "mixture.gamma" in methods["mixture"]["advice"]["narrowed"]

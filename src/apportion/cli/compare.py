@@ -54,10 +54,12 @@ def compare(
 def _print(folder: Path, summary: Any, report: Path) -> None:  # noqa: ANN401
     from rich.console import Console
 
-    from apportion.reports.terminal import terminal_table
+    from apportion.reports import terminal_table, verdict_on
 
     console = Console(highlight=False)
     console.print(terminal_table(summary))
+    said = verdict_on(folder)
+    console.print("\n".join([said.headline, *said.details]), markup=False)
     console.print(f"Runs:   {folder}\nReport: {report}", soft_wrap=True, markup=False)
 
 

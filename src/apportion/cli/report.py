@@ -16,10 +16,11 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write one self-contained HTML file on one or more runs."""
-    from apportion.reports import write_report
+    from apportion.reports import verdict_on, write_report
 
     path = write_report(runs[0] if len(runs) == 1 else runs, out)
+    said = verdict_on(runs)
     if as_json:
-        print_json({"report": str(path)})
+        print_json({"report": str(path), "kind": said.kind, "verdict": said.headline, "details": said.details})
     else:
-        typer.echo(f"Report: {path}")
+        typer.echo("\n".join([said.headline, *said.details, f"Report: {path}"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from apportion.cli._options import Assignments, Json, RecipeFile, RunOut, print_json, quiet_libraries, recipe_values
 
@@ -45,9 +46,25 @@ def train(
     total = sum(account["flops"] for account in spent.values())
     console = Console(highlight=False, markup=False)
     console.print(
-        f"Validation loss: macro {words.loss(final['macro'])}, worst task {words.loss(final['worst'])}, "
-        f"objective {words.loss(final['objective'])}.\n"
+        f"{_validation(final)}\n"
         f"Spent: {spent['train']['supervised']:,} supervised tokens of training; {words.flops(total)} FLOPs in all, "
         f"{spent['train']['flops'] / total:.0%} of them training."
     )
     console.print(f"Run:    {run.path}\nReport: {write_report(run.path)}", soft_wrap=True)
+
+
+def _validation(final: dict[str, Any]) -> str:
+    """Return the last validation in a sentence: each loss, the standard error of the macro loss, on how many examples."""
+    from apportion.reports import words
+
+    examples = final["examples"]
+    alone = [task for task, error in final["se"].items() if error is None]
+    error = f" ± {words.loss(final['macro_se'])}" if final["macro_se"] is not None else ""
+    on = f"{words.several(len(examples), 'task')}, {words.several(sum(examples.values()), 'example')}"
+    said = (
+        f"Validation loss: macro {words.loss(final['macro'])}{error} ({on}), worst task {words.loss(final['worst'])}, "
+        f"objective {words.loss(final['objective'])}."
+    )
+    if alone:
+        said += f"\nIts standard error is not known: {words.listing(alone, 3)} has a single validation example."
+    return said

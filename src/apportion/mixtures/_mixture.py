@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -49,7 +50,15 @@ class Mixture(Config):
     ``unit`` says what the distribution shares out: draws of examples, or supervised tokens. ``draws`` is how counts are
     rounded in a step: ``systematic`` (low variance) or ``multinomial``. ``max_epochs`` caps how often any one task may be
     seen; None lets small tasks repeat.
+
+    Attributes:
+        plain: True if nothing is measured for it, so that it is a baseline; a run's summary says so to reports.
+        advice: What to change where a report sees that the mixture ``narrowed`` early, stood ``still``, ``swings`` or left
+            tasks ``behind``; it names keys of this method only.
     """
+
+    plain: ClassVar[bool] = True
+    advice: ClassVar[Mapping[str, str]] = {}
 
     unit: Literal["examples", "tokens"] = "examples"
     draws: Literal["systematic", "multinomial"] = "systematic"
@@ -76,6 +85,8 @@ class LossGuided(Mixture):
         examples_per_task: Validation examples a task in each, of the half of the split that methods may see.
     """
 
+    plain: ClassVar[bool] = False
+
     every: float = Field(0.02, gt=0, le=1)
     examples_per_task: int = Field(16, ge=1)
 
@@ -93,6 +104,8 @@ class GradientGuided(Mixture):
         examples_per_task: Validation examples a task in each such pass.
         precondition: Take u through Adam's second moment (`in_run` only; the exact estimators always do).
     """
+
+    plain: ClassVar[bool] = False
 
     tau: float = Field(1.0, gt=0)
     estimator: Literal["in_run", "forward", "unrolled"] = "in_run"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -84,6 +87,12 @@ class Adapt(GradientGuided):
         floor: Share of the draws spread evenly whatever the rest says.
     """
 
+    advice: ClassVar[Mapping[str, str]] = {
+        "narrowed": "Raise mixture.floor or mixture.entropy, so that other tasks stay in play.",
+        "still": "Raise mixture.learning_rate or mixture.prior, or lower mixture.refresh to measure more often.",
+        "swings": "Lower mixture.learning_rate, or raise mixture.momentum.",
+        "behind": "If they matter, lower mixture.tau or raise mixture.floor.",
+    }
     entropy: float = Field(1e-3, ge=0)
     learning_rate: float = Field(0.03, ge=0)
     memory: float = Field(0.97, ge=0, le=1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -46,6 +49,12 @@ class Loss(LossGuided):
         ema: Weight of the past in the running mean.
     """
 
+    advice: ClassVar[Mapping[str, str]] = {
+        "narrowed": "Raise mixture.temperature or mixture.gamma, so that other tasks stay in play.",
+        "still": "Lower mixture.temperature or mixture.gamma.",
+        "swings": "Raise mixture.ema or mixture.examples_per_task.",
+        "behind": "If they matter, raise mixture.gamma, the share that is spread evenly.",
+    }
     temperature: float = Field(0.5, gt=0)
     gamma: float = Field(0.1, ge=0, le=1)
     ema: float = Field(0.7, ge=0, lt=1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -62,6 +65,12 @@ class Progress(LossGuided):
         noise: Loss, in nats, added to what every task can gain, so that gains below it make no difference.
     """
 
+    advice: ClassVar[Mapping[str, str]] = {
+        "narrowed": "Raise mixture.gamma or mixture.noise, so that other tasks stay in play.",
+        "still": "Lower mixture.noise or mixture.gamma, or lower mixture.every to measure more often.",
+        "swings": "Raise mixture.window or mixture.examples_per_task.",
+        "behind": "If they matter, raise mixture.gamma, the share that is spread evenly.",
+    }
     window: int = Field(24, ge=3)
     gamma: float = Field(0.2, ge=0, le=1)
     noise: float = Field(1e-3, gt=0)

@@ -31,7 +31,7 @@ from apportion.training.models import ModelSpec, build_model, load_tokenizer
 from apportion.training.sampler import TaskSampler
 from apportion.training.steering import Steering
 from apportion.training.stream import Stream
-from apportion.training.validation import Picked, batched, halves
+from apportion.training.validation import Picked, batched, by_length, halves
 from apportion.training.weighing import Weighing
 from apportion.weights._weighting import Anchored, PoolGuided, StateGuided
 
@@ -125,10 +125,14 @@ def prices_of(model: torch.nn.Module) -> Prices:
     return TagiPrices.of(model) if isinstance(model, Tagi) else ModelFlops.of(model)
 
 
+def reported(recipe: Recipe, data: Data) -> list[Picked]:
+    """Return the examples that every method's reported losses are measured on, in the order they are measured in."""
+    return by_length([item for items in data.report for item in items[: recipe.validation.examples_per_task]])
+
+
 def report_batches(recipe: Recipe, data: Data, args: TrainingArguments) -> list[Batch]:
-    """Return the batches that every method's reported losses are measured on."""
-    picked = [item for items in data.report for item in items[: recipe.validation.examples_per_task]]
-    return batched(picked, args.per_device_eval_batch_size, data.pad_id)
+    """Return the batches of the reported examples."""
+    return batched(reported(recipe, data), args.per_device_eval_batch_size, data.pad_id)
 
 
 @dataclass(frozen=True)

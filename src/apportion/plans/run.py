@@ -21,18 +21,21 @@ from apportion._errors import ApportionError
 from apportion.budget import ACCOUNTS, Ledger
 from apportion.hypernets.prices import TagiPrices
 from apportion.hypernets.tagi import Tagi
-from apportion.plans.build import Data, Parts, assemble, load_data, make_model, prices_of
+from apportion.mixtures._mixture import Mixture
+from apportion.plans.build import Data, Parts, assemble, load_data, make_model, prices_of, reported
 from apportion.plans.fit import check_fit
 from apportion.plans.hypernet import save_base, teacher_factors
 from apportion.plans.recipe import Recipe, parse_recipe
 from apportion.plans.teachers import charge_teacher, folders_of, teacher_recipe
 from apportion.runs import RunFolder
 from apportion.runs.atomic import write_error
+from apportion.runs.uncertainty import of_validation
 from apportion.signals.ranks import leave_at_exit, one_first, rank, told, wait, world
 from apportion.training.checkpoint import load_state, newest_checkpoint
 from apportion.training.models import parameters
 from apportion.training.recorder import Recorder, Show, effective_tasks
 from apportion.training.trainer import BudgetTrainer
+from apportion.weights._weighting import Weighting
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,11 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
             _instruct(model, recipe, data, parts, Path(out))
         trainer.train(resume_from_checkpoint=checkpoint or None)
         recorder.finish(trainer.model)
+        validation = _validation(recipe, data, recorder)
         summary = _summary(recipe, data, parts, trainer.model, recorder)
+        summary["final"] |= of_validation(validation["tasks"], summary["final"]["validation"])
         if folder:
+            folder.write_validation(validation)
             _close(folder, recipe, data, parts, trainer, summary)
     wait()
     return Run(Path(out), summary)
@@ -206,9 +212,31 @@ def _mixture(data: Data, parts: Parts) -> dict[str, Any]:
     }
 
 
+def _validation(recipe: Recipe, data: Data, recorder: Recorder) -> dict[str, Any]:
+    """Return the last validation, example by example, each task's in the order of its ids."""
+    found: dict[str, list[tuple[str, float, int]]] = {name: [] for name in data.tasks.names}
+    measured = zip(recorder.measured["nll"], recorder.measured["supervised"], strict=True)
+    for (task, split, index), (nll, supervised) in zip(reported(recipe, data), measured, strict=True):
+        found[data.tasks.names[task]].append((split.ids[index], nll, int(supervised)))
+    keys = ("ids", "nll", "supervised")
+    tasks = {
+        name: {key: [row[column] for row in sorted(rows)] for column, key in enumerate(keys)}
+        for name, rows in found.items()
+    }
+    return {"step": recorder.final["step"], "tasks": tasks}
+
+
+def _method(block: Mapping[str, Any], method: Mixture | Weighting) -> dict[str, Any]:
+    return {"type": block["type"], "plain": method.plain, "advice": dict(method.advice)}
+
+
 def _summary(recipe: Recipe, data: Data, parts: Parts, model: nn.Module, recorder: Recorder) -> dict[str, Any]:
     return {
         "method": recipe.mixture["type"],
+        "methods": {
+            "mixture": _method(recipe.mixture, recipe.method()),
+            "weights": _method(recipe.weights, recipe.weighting()),
+        },
         "seed": recipe.seed,
         "budget": asdict(parts.ledger.budget),
         "spent": {name: asdict(parts.ledger.spent(name)) for name in ACCOUNTS},

@@ -3,5 +3,6 @@
 from apportion.reports.picture import picture
 from apportion.reports.report import write_report
 from apportion.reports.terminal import terminal_table
+from apportion.reports.verdict import verdict_on
 
-__all__ = ["picture", "terminal_table", "write_report"]
+__all__ = ["picture", "terminal_table", "verdict_on", "write_report"]

@@ -10,9 +10,8 @@ from apportion.reports import words
 from apportion.reports.view import Arm, View
 from apportion.runs import RunRecord
 from apportion.runs.curves import curve, tokens_spent
-from apportion.runs.record import kind
+from apportion.runs.schema import MethodRecord
 
-_FIXED = {"uniform", "proportional", "temperature", "fixed"}
 _ALIKE = 0.999  # effective sample size of weights that differ by 3 % or less
 
 
@@ -64,13 +63,18 @@ def _in(seeds: str) -> str:
     return "" if seeds == "yes" else f" {seeds}"
 
 
+def _todo(arm: Arm, family: str, sign: str, plain: str) -> str:
+    """Return what the arm's method advises where ``sign`` is seen; ``plain`` words, without keys, where it says nothing."""
+    return next((said for run in arm.runs if (said := _of(run, family)["advice"].get(sign))), plain)
+
+
+def _of(run: RunRecord, family: str) -> MethodRecord:
+    return run.methods.get(family) or {"type": "", "plain": True, "advice": {}}
+
+
 def _unequal(view: View) -> Found:
-    limits = {(run.ledger["budget"]["unit"], run.ledger["budget"]["limit"]) for run in view.runs if run.ledger}
-    if len(limits) > 1:
-        yield "The runs had different budgets.", "Compare arms only under one budget."
-    prints = {run.summary.get("fingerprint") for run in view.runs if run.summary}
-    if len(prints) > 1:
-        yield "The runs were trained on different data: their fingerprints differ.", "Run them again on the same tasks."
+    if view.differs:
+        yield f"The runs differ in {words.together(view.differs)}.", "Run them again alike before comparing them."
 
 
 def _unfinished(arm: Arm, view: View) -> Found:
@@ -104,7 +108,7 @@ def _diverged(arm: Arm, view: View) -> Found:
 
 
 def _learns(run: RunRecord) -> bool:
-    return kind(run.recipe, "mixture", "uniform") not in _FIXED
+    return not _of(run, "mixture")["plain"]
 
 
 def _progress(run: RunRecord) -> list[tuple[float, float]]:
@@ -126,20 +130,16 @@ def _collapsed(arm: Arm, view: View) -> Found:
         when = f"at {words.percent(part)} of the tokens"
         yield (
             f"The mixture narrowed early: n_eff fell to {n:.1f} of {words.several(len(view.sizes), 'task')} {when}.",
-            "Raise the mixture’s entropy, or tau, so that other tasks stay in play.",
+            _todo(arm, "mixture", "narrowed", "See whether the other tasks can spare the draws."),
         )
 
 
 def _flat(arm: Arm, view: View) -> Found:
-    def moved(run: RunRecord) -> float:
-        mixtures = [record["mixture"] for record in run.history if record.get("mixture")]
-        return max((0.5 * sum(abs(m.get(t, 0) - p) for t, p in mixtures[0].items()) for m in mixtures), default=1.0)
-
-    seeds = _some_seeds(arm, lambda run: _learns(run) and moved(run) < 0.03)
+    seeds = _some_seeds(arm, lambda run: _learns(run) and run.moved is not None and run.moved < 0.03)
     if seeds:
         yield (
             f"The mixture hardly moved{_in(seeds)}: less than 3 % of the draws changed task.",
-            "Raise the mixture’s learning rate, or refresh more often.",
+            _todo(arm, "mixture", "still", "As it is, this is a plain baseline at a higher price."),
         )
 
 
@@ -148,7 +148,7 @@ def _alike(arm: Arm, view: View) -> Found:
     if sizes and fmean(sizes) > _ALIKE:
         yield (
             f"The weights hardly told examples apart: their effective sample size was {100 * fmean(sizes):.2f} %.",
-            "Lower weights.tau; for ADAPT weights also set weights.centred, or this is training without weights.",
+            _todo(arm, "weights", "alike", "As it is, this is training without weights."),
         )
 
 
@@ -179,24 +179,24 @@ def _plateau(arm: Arm, view: View) -> Found:
     if stuck and ours["min"] > base.numbers["best"]["macro"]["max"]:
         yield (
             f"Validation settled above {base.name}’s best and stopped falling.",
-            "The mixture may swing too much: lower its learning rate (beta), or raise its momentum.",
+            "The mixture may swing too much. " + _todo(arm, "mixture", "swings", "Let it move in smaller steps."),
         )
 
 
 def _worse_tasks(arm: Arm, view: View) -> Found:
-    uniform = view.arm("uniform")
-    if uniform is None or arm.numbers["baseline"] or not uniform.finished or not arm.finished:
+    base = view.baseline
+    if base is None or arm.numbers["baseline"]:
         return
     worse = []
     for task in view.sizes:
-        ours, theirs = task_losses(arm, task), task_losses(uniform, task)
+        ours, theirs = task_losses(arm, task), task_losses(base, task)
         if ours and theirs and min(ours) > max(theirs) and fmean(ours) > 1.02 * fmean(theirs):
             worse.append((fmean(ours) - fmean(theirs), task))
     if worse:
         names = words.listing([f"{task} (+{words.loss(gap)})" for gap, task in sorted(worse, reverse=True)], 3)
         yield (
-            f"{words.several(len(worse), 'task')} ended worse than under uniform: {names}.",
-            "If they matter, lower tau, or put a floor under every task’s share.",
+            f"{words.several(len(worse), 'task')} ended worse than under {base.name}: {names}.",
+            _todo(arm, "mixture", "behind", "If they matter, give them a larger share."),
         )
 
 

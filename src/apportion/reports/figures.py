@@ -21,6 +21,7 @@ from apportion.reports.charts import (
     stacked_chart,
 )
 from apportion.reports.svg import Point
+from apportion.reports.verdict import verdict
 from apportion.reports.view import Arm, View
 from apportion.runs import RunRecord
 from apportion.runs.curves import at, best, curve, first_reach, tokens_spent
@@ -93,7 +94,7 @@ def _goal(view: View, shown: Sequence[Series], metric: str, total_flops: bool) -
     share = candidate.numbers[account][base.name].get(metric)
     saving = (
         f"{words.percent(share['mean'])} of the {'FLOPs' if total_flops else 'tokens'}"
-        if share and share["reached"] == share["of"]
+        if share and share["reached"] == share["of"] and verdict(view).kind == "gain"
         else ""
     )
     reached = first_reach(ours.mean, lowest[1]) if saving else None

@@ -54,7 +54,7 @@ def _draw(view: View, left: Markup, right: Markup) -> str:
             tag("title", headline),
             Markup(f"<style><![CDATA[{style}{_MORE}]]></style>"),
             tag("rect", x=0.5, y=0.5, width=_WIDTH - 1, height=height - 1, rx=12, cls="paper"),
-            tag("text", headline, x=24, y=34, cls="head"),
+            tag("text", headline, x=24, y=34, cls="head", style=f"font-size: {min(17.0, 1700 / len(headline)):.1f}px"),
             _legend(view),
             _place(left, 20.0),
             _place(right, 40.0 + WIDE),

@@ -1,4 +1,17 @@
-// Values under the pointer. The page is complete without this.
+// Values under the pointer, and which tables go on to the right. The page is complete without this.
+document.documentElement.classList.add("scripted");
+const tables = [...document.querySelectorAll(".cue")].map((cue) => [cue, cue.nextElementSibling]);
+const measure = () => {
+  for (const [cue, table] of tables) {
+    cue.classList.toggle("needed", table.scrollWidth > table.clientWidth + 1);
+    table.classList.toggle("more", table.scrollLeft + table.clientWidth < table.scrollWidth - 1);
+  }
+};
+for (const [, table] of tables) table.addEventListener("scroll", measure, { passive: true });
+for (const fold of document.querySelectorAll("details")) fold.addEventListener("toggle", measure);
+addEventListener("resize", measure);
+measure();
+
 const tip = document.createElement("div");
 tip.id = "tip";
 tip.setAttribute("aria-hidden", "true");

@@ -10,11 +10,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from apportion._errors import ApportionError
-from apportion.reports import asked, figures, tables, words
+from apportion.reports import asked, figures, glossary, tables, words
 from apportion.reports.advice import advise
 from apportion.reports.svg import mark
 from apportion.reports.verdict import verdict
-from apportion.reports.view import View, load
+from apportion.reports.view import Arm, View, load
 from apportion.runs import atomic_write_text
 
 
@@ -61,6 +61,9 @@ def render(view: View) -> str:
         tiles=_tiles(view),
         asked=asked.asked(view),
         methods=tables.methods(view),
+        columns=tables.columns(view),
+        glossary=glossary.words_of(len(view.sizes)),
+        account_words=[(name, glossary.ACCOUNTS[name]) for name in dict.fromkeys(held) if name in glossary.ACCOUNTS],
         advice=advise(view),
         curves=curves,
         mixtures=figures.mixture_charts(view),
@@ -84,7 +87,8 @@ def _text(name: str) -> str:
 def _title(view: View) -> str:
     if len(view.arms) == 1:
         return f"A run of {view.arms[0].name}"
-    return f"{words.several(len(view.arms), 'method')} under one budget"
+    arms = words.several(len(view.arms), "method")
+    return f"{arms}, not under the same conditions" if view.differs else f"{arms} under one budget"
 
 
 def _tiles(view: View) -> list[tuple[str, str, str]]:
@@ -93,7 +97,8 @@ def _tiles(view: View) -> list[tuple[str, str, str]]:
     if base is None or candidate is None or not base.numbers["final"]["macro"]:
         return _plain_tiles(view)
     tiles = []
-    for what, account in (("Tokens", "tokens_to_best_of"), ("FLOPs", "flops_to_best_of")):
+    shares = (("Tokens", "tokens_to_best_of"), ("FLOPs", "flops_to_best_of"))
+    for what, account in shares if verdict(view).kind == "gain" else ():
         share = candidate.numbers[account][base.name]["macro"]
         number = words.percent(share["mean"]) if share else "never"
         beside = f"{share['reached']} of {words.several(share['of'], 'seed')}" if share else ""
@@ -102,18 +107,28 @@ def _tiles(view: View) -> list[tuple[str, str, str]]:
     for metric, label in (("macro", "Macro loss"), ("worst", "Worst task")):
         ours, theirs = candidate.numbers["final"][metric], base.numbers["final"][metric]
         if ours and theirs:
-            tiles.append(
-                (f"{label}, {candidate.name}", words.loss(ours["mean"]), f"{base.name} {words.loss(theirs['mean'])}")
-            )
+            notes = [_error(candidate, metric), f"{base.name} {words.loss(theirs['mean'])} {_error(base, metric)}"]
+            number = words.loss(ours["mean"])
+            tiles.append((f"{label}, {candidate.name}", number, "; ".join(part.strip() for part in notes if part)))
     return tiles
+
+
+def _error(arm: Arm, metric: str) -> str:
+    error = arm.numbers["se"][metric]
+    return "" if error is None else f"± {words.loss(error)}"
 
 
 def _plain_tiles(view: View) -> list[tuple[str, str, str]]:
     if len(view.arms) > 1:
         return []
     run = view.arms[0].shown
+    arm = view.arms[0]
     tiles = [
-        (figures.METRICS[metric], words.loss(run.final[metric]), "at the end" if run.finished else "so far")
+        (
+            figures.METRICS[metric],
+            words.loss(run.final[metric]),
+            f"{_error(arm, metric)} at the end".strip() if run.finished else "so far",
+        )
         for metric in ("macro", "worst")
         if run.final.get(metric) is not None
     ]

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import Any
 
 from apportion.reports import words
 from apportion.reports.advice import task_losses
+from apportion.reports.gap import gap_between
+from apportion.reports.glossary import ACCOUNTS
 from apportion.reports.verdict import apart, seeds_of
 from apportion.reports.view import Arm, View
-
-ACCOUNTS = ("train", "validation", "meta", "proxy", "select", "evaluate", "generate")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number, its range over seeds, whether it is the best beyond that range, and a shade in [-1, 1]."""
+    """A number, its range over seeds, whether it is shown to be the best, a shade in [-1, 1], and its standard error."""
 
     text: str
     note: str = ""
     best: bool = False
     shade: float = 0.0
+    error: str = ""
 
 
 def _cell(numbers: Mapping[str, float] | None, say: Callable[[float], str], best: bool = False) -> Cell:
@@ -40,16 +41,23 @@ def methods(view: View) -> list[tuple[Arm, list[Cell]]]:
     rows = []
     for arm in view.arms:
         cells = []
+        first = _is_first(arm, view)
         for metric in ("macro", "worst", "objective"):
-            best = _is_best(arm, view, partial(_ended, metric=metric))
-            cells.append(_cell(_final(arm, metric), words.loss, best))
+            best = first and (metric == "macro" or _is_best(arm, view, partial(_ended, metric=metric)))
+            cells.append(_loss_cell(_final(arm, metric), _error(arm, metric), best))
         if view.baseline is not None:
-            cells += [_to_best(arm, view, account) for account in ("tokens_to_best_of", "flops_to_best_of")]
+            cells += [_to_best(arm, view, account, first) for account in ("tokens_to_best_of", "flops_to_best_of")]
         cells.append(_cell(arm.numbers["total_flops"], words.flops))
         cells.append(_cell(arm.numbers["n_eff"], lambda n: f"{n:.1f}"))
         cells.append(_cell(arm.numbers["seconds"], words.duration))
         rows.append((arm, cells))
     return rows
+
+
+def columns(view: View) -> list[str]:
+    """Return the names of the columns of `methods`."""
+    reach = ["Tokens to reach", "FLOPs to reach"] if view.baseline is not None else []
+    return ["Macro loss", "Worst task", "Objective J", *reach, "FLOPs, all accounts", "n_eff at the end", "Time"]
 
 
 def _ended(arm: Arm, metric: str) -> Mapping[str, float] | None:
@@ -65,7 +73,23 @@ def _final(arm: Arm, metric: str) -> Mapping[str, float] | None:
     return None if last is None else {"mean": last, "min": last, "max": last}
 
 
-def _to_best(arm: Arm, view: View, account: str) -> Cell:
+def _is_first(arm: Arm, view: View) -> bool:
+    """Return whether the arm is shown to have ended below every other arm in macro loss."""
+    gaps = [gap_between(arm, other) for other in view.arms if other is not arm and not view.differs]
+    return bool(gaps) and all(gap is not None and gap.shown and gap.estimate.mean > 0 for gap in gaps)
+
+
+def _error(arm: Arm, metric: str) -> float | None:
+    error: float | None = arm.numbers["se"][metric] if arm.finished else None
+    return error
+
+
+def _loss_cell(numbers: Mapping[str, float] | None, error: float | None, best: bool) -> Cell:
+    cell = _cell(numbers, words.loss, best)
+    return cell if error is None else replace(cell, error=words.loss(error))
+
+
+def _to_best(arm: Arm, view: View, account: str, first: bool) -> Cell:
     base = view.baseline
     if base is None or arm is base:
         return Cell("100 %", "its own")
@@ -75,22 +99,35 @@ def _to_best(arm: Arm, view: View, account: str) -> Cell:
     if numbers["reached"] < numbers["of"]:
         return Cell(words.percent(numbers["mean"]), f"in {numbers['reached']} of {numbers['of']} seeds")
     full = {"mean": 1.0, "min": 1.0, "max": 1.0}
-    best = _is_best(arm, view, lambda other: full if other is base else other.numbers[account][base.name]["macro"])
+    best = first and _is_best(
+        arm, view, lambda other: full if other is base else other.numbers[account][base.name]["macro"]
+    )
     return _cell(numbers, words.percent, best)
 
 
-def heat(view: View) -> tuple[str, list[tuple[str, int, list[Cell]]]]:
-    """Return the reference arm's name and a row a task, largest first: the final loss of each arm, shaded against it."""
-    reference = view.arm("uniform") or view.baseline
+def heat(view: View) -> tuple[str, list[tuple[str, int, int | None, list[Cell]]]]:
+    """Return the reference arm's name and a row a task, largest first: its final loss in each arm, shaded against that.
+
+    A row has the task, its size, its validation examples (None where the runs do not say) and a cell an arm.
+    """
+    reference = view.baseline
     rows = []
     for task, size in view.sizes.items():
         theirs = task_losses(reference, task) if reference else []
         cells = []
         for arm in view.arms:
             ours = task_losses(arm, task) or _last(arm, task)
-            cells.append(_heat_cell(ours, theirs, arm is reference))
-        rows.append((task, size, cells))
+            cell = _heat_cell(ours, theirs, arm is reference)
+            cells.append(replace(cell, error=_task_error(arm, task)))
+        counts = [(run.final.get("examples") or {}).get(task) for run in view.runs]
+        rows.append((task, size, next((n for n in counts if n is not None), None), cells))
     return (reference.name if reference else ""), rows
+
+
+def _task_error(arm: Arm, task: str) -> str:
+    errors = [(run.final.get("se") or {}).get(task) for run in arm.finished]
+    known = [error for error in errors if error is not None]
+    return words.loss(fmean(known)) if known and len(known) == len(errors) else ""
 
 
 def _last(arm: Arm, task: str) -> list[float]:

@@ -7,19 +7,24 @@ from typing import Any
 
 from rich.table import Table
 
-from apportion.reports import words
+from apportion.reports import glossary, words
 
 
 def terminal_table(summary: Mapping[str, Any]) -> Table:
     """Return a comparison's summary as a table, the lowest macro loss first.
 
     The tokens column is the share of the best baseline's tokens that an arm spent until it first had that baseline's
-    best macro loss; the range of the macro loss stands below its mean where there are several seeds.
+    best macro loss; the range of the macro loss stands below its mean where there are several seeds. Summaries of older
+    versions have no standard errors.
     """
     base = summary["best_baseline"]
     several = any(len(arm["runs"]) > 1 for arm in summary["arms"].values())
-    title = "Means over seeds, range of the macro loss below" if several else None
-    table = Table(title=title, title_justify="left", title_style="dim", pad_edge=False)
+    title = ["Means over seeds, range of the macro loss below."] if several else []
+    counts = [arm["examples"] for arm in summary["arms"].values() if arm.get("examples")]
+    if counts:
+        title.append(f"± is the standard error over {words.several(max(counts), 'validation example')}.")
+    table = Table(title="\n".join(title) or None, title_justify="left", title_style="dim", pad_edge=False)
+    table.caption, table.caption_justify, table.caption_style = glossary.SHORT, "left", "dim"
     table.add_column("arm", overflow="fold", max_width=16)
     for name in ("macro", "worst", "J"):
         table.add_column(name, justify="right", no_wrap=name != "macro")
@@ -36,6 +41,8 @@ def _row(name: str, arm: Mapping[str, Any], base: str | None) -> list[str]:
     final = arm["final"]
     macro = _mean(final["macro"], words.loss)
     spread = words.span(final["macro"], words.loss) if final["macro"] else ""
+    error = (arm.get("se") or {}).get("macro")
+    macro += f" ±{words.loss(error)}" if error is not None else ""
     cells = [_plain(name), f"{macro}\n{spread}" if spread else macro]
     cells += [_mean(final[metric], words.loss) for metric in ("worst", "objective")]
     if base is not None:

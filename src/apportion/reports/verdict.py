@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from apportion.reports import words
-from apportion.reports.view import Arm, View
+from apportion.reports.gap import Gap, Part, estimate, gap_between
+from apportion.reports.view import Arm, View, load
+
+_ALIKE = "To compare methods, run them under one budget, on the same data, model, lengths and validation."
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``kind``: ``gain``, ``none`` (no gain, or none that the seeds can show), ``single`` or ``pending``."""
+    """``kind``: ``gain``, ``none`` (no gain, or none that is shown), ``unequal``, ``single`` or ``pending``."""
 
     kind: str
     headline: str
@@ -28,10 +32,21 @@ def seeds_of(*arms: Arm) -> int:
     return min(len(arm.finished) for arm in arms)
 
 
+def verdict_on(paths: str | Path | Sequence[str | Path]) -> Verdict:
+    """Return the verdict that the report of these run or comparison folders opens with.
+
+    Raises:
+        ApportionError: A path holds no run.
+    """
+    return verdict(load([Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]))
+
+
 def verdict(view: View) -> Verdict:
-    """Work out what the numbers say, and no more than that."""
+    """Work out what the numbers say, and no more than that; see `gap_between` for what counts as shown."""
     if len(view.arms) == 1:
         return _single(view.arms[0])
+    if view.differs:
+        return Verdict("unequal", f"No verdict: the runs differ in {words.together(view.differs)}.", [_ALIKE])
     ended = [arm for arm in view.arms if arm.numbers["final"]["macro"]]
     if len(ended) < 2:
         return Verdict("pending", "No verdict yet: fewer than two arms have finished and were validated.")
@@ -62,48 +77,99 @@ def _single(arm: Arm) -> Verdict:
 
 def _ranking(ended: list[Arm], no_baseline: bool) -> Verdict:
     first, second = sorted(ended, key=lambda arm: arm.numbers["final"]["macro"]["mean"])[:2]
-    ours, theirs = first.numbers["final"]["macro"], second.numbers["final"]["macro"]
-    missing = "No plain baseline is among the arms" if no_baseline else "Every arm is a plain baseline"
-    if apart(ours, theirs, seeds_of(first, second)):
-        return Verdict(
-            "none",
-            f"{first.name} ended lowest, {_end(first)}; {second.name} came next, {_end(second)}.",
-            [f"{missing}."],
-        )
-    text = f"No arm beats the others beyond the spread over seeds: {first.name} {_end(first)}, {second.name} {_end(second)}."
-    return Verdict("none", text, [f"{missing}."])
+    missing = "No plain baseline is among the arms." if no_baseline else "Every arm is a plain baseline."
+    gap = gap_between(first, second)
+    if gap is not None and gap.shown:
+        text = f"{first.name} ended lowest, {_end(first)}; {second.name} came next, {_end(second)}."
+        return Verdict("none", text, [*_uncertainty(gap), missing])
+    text = f"No arm is shown to be better: {first.name} {_end(first)}, {second.name} {_end(second)}."
+    return Verdict("none", text, [*_why_not(gap), *_uncertainty(gap), missing])
 
 
 def _against(candidate: Arm, base: Arm) -> Verdict:
-    ours, theirs = candidate.numbers["final"]["macro"], base.numbers["final"]["macro"]
-    seeds = seeds_of(candidate, base)
     tokens = candidate.numbers["tokens_to_best_of"][base.name]["macro"]
     flops = candidate.numbers["flops_to_best_of"][base.name]["macro"]
     ends = f"At the end: {candidate.name} {_end(candidate)}, {base.name} {_end(base)}."
-    if tokens is not None and _sooner(tokens):
-        text = (
-            f"{candidate.name} reached {base.name}’s best macro loss with {_share(tokens)} of its tokens{_sure(tokens)}"
-        )
-        dear = flops is not None and flops["mean"] >= 1
-        if dear:
-            text += f", but with {words.percent(flops['mean'])} of its FLOPs"
-        return Verdict("gain", text + ".", [ends, *([] if dear else _cost(candidate, base, flops)), *_one_seed(seeds)])
-    if apart(ours, theirs, seeds):
-        text = f"{candidate.name} ended below {base.name}, the best baseline, in every seed."
-        return Verdict("gain", text, [ends, *_cost(candidate, base, flops)])
-    if apart(theirs, ours, seeds):
+    gap = gap_between(candidate, base)
+    sure = _uncertainty(gap)
+    if gap is None:
+        return Verdict("none", f"No verdict: {candidate.name} and {base.name} have no seed in common.", [ends])
+    by = words.loss(abs(gap.estimate.mean))
+    if not gap.shown:
+        # A share of tokens says no more than the gap: what a task or a few examples decide is not repeated as one.
+        reached = [] if gap.alone or gap.handful else _some(candidate, base, tokens)
+        return Verdict("none", _not_shown(candidate, base, gap), [*_why_not(gap), ends, *sure, *reached])
+    if gap.estimate.mean < 0:
         text = f"No gain: {base.name}, a plain baseline, ended below every other method."
-        return Verdict("none", text, [ends, *_some(candidate, base, tokens)])
-    text = f"No gain: no arm beats {base.name}, the best baseline, beyond the spread over seeds."
-    if seeds == 1:
-        text = f"No gain shown: one seed cannot tell {candidate.name} from {base.name}, the best baseline."
-    return Verdict("none", text, [ends, *_some(candidate, base, tokens)])
+        return Verdict("none", text, [ends, *sure, *_some(candidate, base, tokens)])
+    if tokens is None or tokens["reached"] < tokens["of"] or tokens["max"] >= 1:
+        text = f"{candidate.name} ended below {base.name}, the best baseline, by {by} in macro loss."
+        return Verdict("gain", text, [ends, *sure, *_cost(candidate, base, flops)])
+    text = f"{candidate.name} reached {base.name}’s best macro loss with {_share(tokens)} of its tokens{_sure(tokens)}"
+    dear = flops is not None and flops["mean"] >= 1
+    if dear:
+        text += f", but with {words.percent(flops['mean'])} of its FLOPs"
+    return Verdict("gain", text + ".", [ends, *sure, *([] if dear else _cost(candidate, base, flops))])
 
 
-def _sooner(tokens: Mapping[str, float]) -> bool:
-    """Return whether every seed got there sooner, by more than the seeds differ; of one seed 5 % is asked."""
-    spread = tokens["max"] - tokens["min"] if tokens["of"] > 1 else 0.05
-    return tokens["reached"] == tokens["of"] and tokens["max"] < 1 and tokens["mean"] + spread < 1
+def _not_shown(candidate: Arm, base: Arm, gap: Gap) -> str:
+    """Return the headline of a gap that may not be called one."""
+    lower = gap.estimate.mean > 0
+    first, second = (candidate, base) if lower else (base, candidate)
+    ended = f"{first.name} ended {words.loss(abs(gap.estimate.mean))} below {second.name}"
+    ended += ", the best baseline," if lower else " in macro loss,"
+    if gap.alone:
+        part = next(part for part in gap.parts if part.task == gap.alone)
+        makes = f"task {part.task} makes {words.percent(gap.share(part))} of that" if gap.share(part) > 0 else ""
+        return f"Not shown: {ended} but {makes or f'not without task {part.task}'}{_with(part)}."
+    if gap.handful:
+        return f"Not shown: {ended} but a handful of validation examples decides that."
+    if gap.estimate.beyond:
+        return f"Not shown: {ended} (one seed), and how far luck moves one seed is not known."
+    return f"No gain shown: no arm beats {base.name}, the best baseline, beyond the spread of seeds and examples."
+
+
+def _why_not(gap: Gap | None) -> list[str]:
+    found = []
+    if gap is not None and gap.alone:
+        rest = estimate([part for part in gap.parts if part.task != gap.alone])
+        number = f"{rest.mean:.3f} ± {rest.error:.3f}".replace("-", "−")
+        sure = "more than chance explains" if rest.beyond else "no more than chance explains"
+        found.append(f"Without task {gap.alone} the gap is {number}, {sure}.")
+    if gap is not None and gap.handful:
+        tasks = words.listing(list(dict.fromkeys(gap.handful)))
+        found.append(f"Without the few examples that count most (of {tasks}), the others do not show it.")
+    if gap is not None and gap.seeds == 1:
+        found.append("One seed only: how far luck moves these numbers is not known.")
+    return found
+
+
+def _uncertainty(gap: Gap | None) -> list[str]:
+    """Return the gap with its error, and the tasks that make it."""
+    if gap is None:
+        return []
+    seeds = words.several(gap.seeds, "seed")
+    counted = f"{seeds} and {words.several(gap.examples, 'validation example')}" if gap.examples else f"{seeds} alone"
+    number = f"{abs(gap.estimate.mean):.3f} ± {gap.estimate.error:.3f}"
+    found = [f"The gap is {number} in macro loss; ± is its standard error over {counted}."]
+    if len(gap.parts) > 1 and (gap.estimate.beyond or gap.alone):
+        makers = [f"{part.task} {words.percent(gap.share(part))}{_with(part)}" for part in _most(gap)]
+        found.append(f"Its largest parts: {', '.join(makers)}.")
+    return found
+
+
+def _most(gap: Gap) -> list[Part]:
+    """Return the tasks that make half of the gap, one to three of them."""
+    found: list[Part] = []
+    for part in gap.makers[:3]:
+        found.append(part)
+        if sum(map(gap.share, found)) >= 0.5:
+            break
+    return found
+
+
+def _with(part: Part) -> str:
+    return f" ({words.several(len(part.examples), 'validation example')})" if part.examples else ""
 
 
 def _end(arm: Arm) -> str:
@@ -140,7 +206,3 @@ def _some(candidate: Arm, base: Arm, tokens: Mapping[str, float] | None) -> list
         return [f"{candidate.name} never reached {goal}."]
     reached = f"{tokens['reached']} of {words.several(int(tokens['of']), 'seed')}"
     return [f"{candidate.name} reached {goal} in {reached}, with {_share(tokens)} of its tokens on average."]
-
-
-def _one_seed(seeds: int) -> list[str]:
-    return ["One seed only: how far luck moves these numbers is not known."] if seeds == 1 else []

@@ -12,7 +12,6 @@ from typing import Any
 from apportion._errors import ApportionError
 from apportion.runs import RunRecord, comparison_summary, is_run, read_comparison, read_run
 
-_FIRST = ("uniform", "proportional", "temperature", "fixed")
 _COLOURS = {True: ("b0", "b1", "b2", "b3"), False: ("l0", "l1", "l2", "l3", "l4", "l5")}
 _MARKS = ("circle", "square", "diamond", "up", "down", "cross")
 
@@ -40,10 +39,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class View:
-    """Everything a report shows is worked out from this."""
+    """Everything a report shows is worked out from this; ``differs`` says why its runs cannot be compared, if so."""
 
     arms: tuple[Arm, ...]
     best_baseline: str | None
+    differs: tuple[str, ...] = ()
 
     def arm(self, name: str | None) -> Arm | None:
         """Return the arm of that name."""
@@ -110,7 +110,7 @@ def load(paths: Sequence[Path]) -> View:
 def arrange(runs: dict[str, list[RunRecord]], root: Path) -> View:
     """Put baselines first and give every arm its colour."""
     summary = comparison_summary(runs, root)
-    order = sorted(runs, key=lambda name: (not summary["arms"][name]["baseline"], _rank(name), name))
+    order = sorted(runs, key=lambda name: (not summary["arms"][name]["baseline"], name))
     seen = {True: 0, False: 0}
     arms = []
     for place, name in enumerate(order):
@@ -119,11 +119,7 @@ def arrange(runs: dict[str, list[RunRecord]], root: Path) -> View:
         colour = colours[seen[numbers["baseline"]] % len(colours)]
         seen[numbers["baseline"]] += 1
         arms.append(Arm(name, tuple(runs[name]), numbers, colour, _MARKS[place % len(_MARKS)]))
-    return View(tuple(arms), summary["best_baseline"])
-
-
-def _rank(name: str) -> int:
-    return _FIRST.index(name) if name in _FIRST else len(_FIRST)
+    return View(tuple(arms), summary["best_baseline"], tuple(summary["differs"]))
 
 
 def _read(path: Path) -> dict[str, list[RunRecord]]:

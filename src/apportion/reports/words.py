@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 NONE = "–"
@@ -92,6 +92,11 @@ def span(numbers: Mapping[str, float], say: Callable[[float], str]) -> str:
 def several(number: int, thing: str) -> str:
     """Return "1 seed", "3 seeds"."""
     return f"{number} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def together(names: Sequence[str]) -> str:
+    """Return "a", "a and b", "a, b and c"."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def listing(names: list[str], limit: int = 4) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from apportion.runs.atomic import atomic_write_text
 from apportion.runs.curves import best, curve, share_to_best, statistics
+from apportion.runs.equality import differences
 from apportion.runs.record import RunRecord, read_comparison
 from apportion.runs.schema import SCHEMA, dump_file
 
@@ -32,7 +33,8 @@ def comparison_summary(arms: Mapping[str, Sequence[RunRecord]], root: Path) -> d
 
     Each number over seeds is ``{"mean", "min", "max"}``, or None if no run has it. An arm has: ``runs`` and
     ``unfinished`` (paths relative to ``root``), ``baseline`` (nothing is learnt or scored in it), ``final`` and
-    ``best`` by metric, ``n_eff``, ``seconds``, ``total_flops``, ``supervised_tokens``, and
+    ``best`` by metric, ``se`` (the standard error of ``final`` by metric, from its examples) and ``examples`` (their
+    number), ``n_eff``, ``seconds``, ``total_flops``, ``supervised_tokens``, and
 
     - ``tokens_to_best_of``: by other arm and metric, the supervised tokens this arm spent to come down to the other's
       lowest validation loss, as a share of the tokens the other spent to get there; runs are paired by seed. None if no
@@ -40,21 +42,24 @@ def comparison_summary(arms: Mapping[str, Sequence[RunRecord]], root: Path) -> d
       there are in all;
     - ``flops_to_best_of``: the same over the FLOPs of all accounts.
 
-    ``best_baseline`` is the baseline arm with the lowest mean of its best macro losses, None without one.
+    ``best_baseline`` is the baseline arm with the lowest mean of its best macro losses, None without one. Where the runs
+    are not ``equal`` (``differs`` says in what, see `differences`), it and all shares of tokens and FLOPs are None.
     """
     finished = {name: [run for run in runs if run.finished] for name, runs in arms.items()}
-    summary: dict[str, Any] = {"schema": SCHEMA, "best_baseline": None, "arms": {}}
+    differs = differences(arms)
+    summary: dict[str, Any] = {"schema": SCHEMA, "equal": not differs, "differs": differs, "best_baseline": None}
+    summary["arms"] = {}
     for name, runs in arms.items():
         others = [other for other in arms if other != name]
         summary["arms"][name] = {
             "runs": [os.path.relpath(run.path, root) for run in runs],
             "unfinished": [os.path.relpath(run.path, root) for run in runs if not run.finished],
-            "baseline": all(run.is_baseline for run in runs),
+            "baseline": all(run.is_baseline for run in finished[name] or runs),
             **_numbers(finished[name]),
-            "tokens_to_best_of": {o: _to_best(finished[name], finished[o], False) for o in others},
-            "flops_to_best_of": {o: _to_best(finished[name], finished[o], True) for o in others},
+            "tokens_to_best_of": {o: _to_best(finished[name], [] if differs else finished[o], False) for o in others},
+            "flops_to_best_of": {o: _to_best(finished[name], [] if differs else finished[o], True) for o in others},
         }
-    summary["best_baseline"] = _best_baseline(summary["arms"])
+    summary["best_baseline"] = None if differs else _best_baseline(summary["arms"])
     return summary
 
 
@@ -63,11 +68,19 @@ def _numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
     return {
         "final": {metric: statistics(run.final.get(metric) for run in runs) for metric in METRICS},
         "best": {metric: statistics(b[1] if b else None for b in bests[metric]) for metric in METRICS},
+        "se": {metric: _error([run.errors[metric] for run in runs]) for metric in METRICS},
+        "examples": max((run.examples for run in runs), default=0) or None,
         "n_eff": statistics(run.summary.get("n_eff") for run in runs if run.summary is not None),
         "seconds": statistics(run.seconds for run in runs),
         "total_flops": statistics(run.total_flops for run in runs),
         "supervised_tokens": statistics(run.supervised_tokens for run in runs),
     }
+
+
+def _error(errors: Sequence[float | None]) -> float | None:
+    """Return the mean of the runs' standard errors: all seeds see the same examples, so that more seeds do not lower it."""
+    known = [error for error in errors if error is not None]
+    return sum(known) / len(known) if known and len(known) == len(errors) else None
 
 
 def _to_best(mine: Sequence[RunRecord], other: Sequence[RunRecord], total_flops: bool) -> dict[str, Any]:

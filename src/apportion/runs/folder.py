@@ -135,6 +135,10 @@ class RunFolder:
         """Write ``mixture.json``, atomically."""
         atomic_write_text(self.path / "mixture.json", dump_file(mixture))
 
+    def write_validation(self, validation: Mapping[str, Any]) -> None:
+        """Write ``validation.json``, atomically, on one line a file: it has three numbers an example."""
+        atomic_write_text(self.path / "validation.json", dump_line(validation) + "\n")
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``, atomically; a folder that has one is a finished run, so this comes last."""
         atomic_write_text(self.path / "summary.json", dump_file(summary))

@@ -11,16 +11,24 @@ from typing import Any
 import yaml
 
 from apportion._errors import ApportionError
-from apportion.runs.schema import SCHEMA, HistoryRecord, LedgerRecord, MixtureRecord, Spent
+from apportion.runs.schema import (
+    SCHEMA,
+    HistoryRecord,
+    LedgerRecord,
+    MethodRecord,
+    MixtureRecord,
+    Spent,
+    ValidationRecord,
+)
+from apportion.runs.uncertainty import errors_of_metrics
 
 _SEED = re.compile(r"seed-(\d+)")
-_PLAIN_MIXTURES = {"uniform", "proportional", "temperature", "fixed"}
-_PLAIN_SELECTIONS = {"all", "random"}
+_MOVED = 0.001  # a mixture that shifted less of its draws than this stood still
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder says; ``ledger``, ``mixture`` and ``summary`` are None where the run has not written them."""
+    """What a run folder says; the last four are None where the run has not written them."""
 
     path: Path
     recipe: dict[str, Any]
@@ -28,6 +36,7 @@ class RunRecord:
     ledger: LedgerRecord | None
     mixture: MixtureRecord | None
     summary: dict[str, Any] | None
+    validation: ValidationRecord | None = None
 
     @property
     def finished(self) -> bool:
@@ -46,12 +55,32 @@ class RunRecord:
 
     @property
     def is_baseline(self) -> bool:
-        """True if nothing is learnt or scored: a plain mixture, all or random examples, uniform weights."""
-        return (
-            kind(self.recipe, "mixture", "uniform") in _PLAIN_MIXTURES
-            and kind(self.recipe, "selection", "all") in _PLAIN_SELECTIONS
-            and kind(self.recipe, "weights", "uniform") == "uniform"
-        )
+        """True if nothing is measured for any of its methods: what a method has to beat."""
+        return all(method["plain"] for method in self.methods.values())
+
+    @property
+    def methods(self) -> dict[str, MethodRecord]:
+        """What its methods say of themselves, by family; worked out from the run where it has no such summary."""
+        said: dict[str, MethodRecord] | None = (self.summary or {}).get("methods")
+        return _guessed(self) if said is None else said
+
+    @property
+    def errors(self) -> dict[str, float | None]:
+        """The standard errors of ``final`` by metric, from its examples; None where they are not known."""
+        return errors_of_metrics(self.final.get("validation") or {}, self.final.get("se") or {})
+
+    @property
+    def examples(self) -> int:
+        """How many examples ``final`` was measured on, 0 where the run does not say."""
+        return sum((self.final.get("examples") or {}).values())
+
+    @property
+    def moved(self) -> float | None:
+        """The largest share of the draws that changed task since the first recorded mixture; None where none is recorded."""
+        mixtures = [record["mixture"] for record in self.history if record.get("mixture")]
+        if not mixtures:
+            return None
+        return max(0.5 * sum(abs(m.get(task, 0.0) - p) for task, p in mixtures[0].items()) for m in mixtures)
 
     @property
     def spent(self) -> dict[str, Spent]:
@@ -88,6 +117,18 @@ class RunRecord:
         return {key: last.get(key) for key in ("macro", "worst", "objective", "validation")} if last else {}
 
 
+def _guessed(run: RunRecord) -> dict[str, MethodRecord]:
+    """Judge an unfinished run, or one of an older version, by what it did: the only place where methods are guessed at.
+
+    A mixture that was recorded and never moved is plain, and so are weights that are called uniform.
+    """
+    mixture, weights = kind(run.recipe, "mixture", "uniform"), kind(run.recipe, "weights", "uniform")
+    return {
+        "mixture": {"type": mixture, "plain": run.moved is not None and run.moved < _MOVED, "advice": {}},
+        "weights": {"type": weights, "plain": weights == "uniform", "advice": {}},
+    }
+
+
 def kind(recipe: dict[str, Any], family: str, default: str) -> str:
     """Return the ``type`` a recipe gives for ``family``."""
     block = recipe.get(family)
@@ -122,9 +163,9 @@ def read_run(path: str | Path) -> RunRecord:
         raise ApportionError(f"'{path / 'recipe.yaml'}' cannot be read as a recipe.")
     ledger: Any = _read_json(path / "ledger.json")
     mixture: Any = _read_json(path / "mixture.json")
-    return RunRecord(
-        path, recipe, _read_history(path / "history.jsonl"), ledger, mixture, _read_json(path / "summary.json")
-    )
+    history, summary = _read_history(path / "history.jsonl"), _read_json(path / "summary.json")
+    validation: Any = _read_json(path / "validation.json")
+    return RunRecord(path, recipe, history, ledger, mixture, summary, validation)
 
 
 def read_comparison(path: str | Path) -> dict[str, list[RunRecord]]:

@@ -74,6 +74,29 @@ class MixtureRecord(TypedDict):
     tasks: dict[str, TaskDraws]
 
 
+class TaskExamples(TypedDict):
+    """A task's reporting examples, one entry an example in each list: ``nll`` is summed over its supervised tokens."""
+
+    ids: list[str]
+    nll: list[float]
+    supervised: list[int]
+
+
+class ValidationRecord(TypedDict):
+    """``validation.json``: the last validation, example by example; ``step`` is the optimizer step it was made after."""
+
+    step: int
+    tasks: dict[str, TaskExamples]
+
+
+class MethodRecord(TypedDict):
+    """What a summary says of a method: whether it is a plain baseline, and what to change where a sign is seen."""
+
+    type: str
+    plain: bool
+    advice: dict[str, str]
+
+
 def plain_json(value: Any) -> Any:  # noqa: ANN401 - JSON is any plain value
     """Return ``value`` with None for every float that JSON has no word for (NaN and the infinities)."""
     if isinstance(value, Mapping):

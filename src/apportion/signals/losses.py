@@ -72,6 +72,32 @@ def measuring(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
+def example_sums(model: nn.Module, batches: Sequence[Batch], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Return each example's summed negative log-likelihood and supervised tokens, (N,) float64 on the CPU.
+
+    N examples, in the order of ``batches``. The batches are shared out among the ranks, which all call this; a rank's
+    result has zeros where another rank measured, so that `summed` puts them together.
+
+    Cost: one forward pass over the batches, without gradient; the caller charges it.
+    """
+    sums, counts = (torch.zeros(sum(map(len, batches)), dtype=torch.float64) for _ in range(2))
+    ends = torch.tensor([0, *map(len, batches)]).cumsum(0).tolist()
+    with measuring(model), torch.no_grad():
+        for start, batch in share(list(zip(ends[:-1], batches, strict=True))):
+            nll, tokens = example_nll(model, batch.to(device))
+            sums[start : start + len(batch)] = nll.double().cpu()
+            counts[start : start + len(batch)] = tokens.double().cpu()
+    return sums, counts
+
+
+def means_by_task(sums: Tensor, counts: Tensor, batches: Sequence[Batch], n_tasks: int) -> Tensor:
+    """Return v_j, (T,) float64, from what `example_sums` returned for ``batches`` on each of the ranks."""
+    tasks = torch.cat([batch.tasks for batch in batches]) if batches else torch.zeros(0, dtype=torch.int64)
+    # A rank's zeros change no sum, to the last bit, and its sums meet the other ranks' as single numbers by task.
+    zeros = torch.zeros(n_tasks, dtype=torch.float64)
+    return summed(zeros.index_add(0, tasks, sums)) / summed(zeros.index_add(0, tasks, counts)).clamp(min=1)
+
+
 def task_losses(model: nn.Module, batches: Sequence[Batch], n_tasks: int, device: torch.device | str) -> Tensor:
     """Return v_j, each task's mean loss over all supervised tokens in ``batches``, (T,) float64 on the CPU.
 
@@ -79,11 +105,5 @@ def task_losses(model: nn.Module, batches: Sequence[Batch], n_tasks: int, device
 
     Cost: one forward pass over the batches, without gradient; the caller charges it.
     """
-    sums = torch.zeros(n_tasks, dtype=torch.float64)
-    counts = torch.zeros(n_tasks, dtype=torch.float64)
-    with measuring(model), torch.no_grad():
-        for batch in share(batches):
-            nll, tokens = example_nll(model, batch.to(device))
-            sums.index_add_(0, batch.tasks, nll.double().cpu())
-            counts.index_add_(0, batch.tasks, tokens.double().cpu())
-    return summed(sums) / summed(counts).clamp(min=1)
+    sums, counts = example_sums(model, batches, device)
+    return means_by_task(sums, counts, batches, n_tasks)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from apportion._errors import ApportionError
 from apportion.budget import ACCOUNTS, Ledger
 from apportion.budget.prices import Prices
-from apportion.signals.losses import task_losses
+from apportion.signals.losses import example_sums, means_by_task
 from apportion.signals.objective import REPORT_TAU, smooth_worst
 from apportion.signals.ranks import summed
 from apportion.tasks.batches import Batch
@@ -51,6 +51,10 @@ class Recorder:
         weights: Returns what is to be recorded of the weights since it was last asked.
         append: Writes one record to the history.
         show: Told of every record.
+
+    Attributes:
+        final, best: The last validation, and the one with the lowest macro loss.
+        measured: The last validation's ``nll`` and ``supervised`` tokens by example, in the order of ``batches``.
     """
 
     def __init__(  # noqa: PLR0913 - the joint of history, ledger and validation
@@ -76,6 +80,7 @@ class Recorder:
         self.records = 0
         self.best: dict[str, Any] = {}
         self.final: dict[str, Any] = {}
+        self.measured: dict[str, list[float]] = {"nll": [], "supervised": []}
         self._next_record = self._next_validation = 0.0
         self._loss: Tensor | float = 0.0
         self._loss_steps = 0
@@ -144,7 +149,9 @@ class Recorder:
             self._show(record, self._ledger.progress)
 
     def _validate(self, model: nn.Module) -> Tensor:
-        losses = task_losses(model, self._batches, len(self._names), next(model.parameters()).device)
+        nll, supervised = example_sums(model, self._batches, next(model.parameters()).device)
+        losses = means_by_task(nll, supervised, self._batches, len(self._names))
+        self.measured = {"nll": summed(nll).tolist(), "supervised": summed(supervised).tolist()}
         self._ledger.charge(
             "validation",
             supervised=sum(b.supervised for b in self._batches),
@@ -177,6 +184,7 @@ class Recorder:
             "records": self.records,
             "best": self.best,
             "final": self.final,
+            "measured": self.measured,
             "next_record": self._next_record,
             "next_validation": self._next_validation,
             "loss": float(self._loss),
@@ -187,7 +195,7 @@ class Recorder:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned; the clock goes on from there."""
         self.step, self.records = state["step"], state["records"]
-        self.best, self.final = state["best"], state["final"]
+        self.best, self.final, self.measured = state["best"], state["final"], state["measured"]
         self._next_record, self._next_validation = state["next_record"], state["next_validation"]
         self._loss, self._loss_steps = state["loss"], state["loss_steps"]
         self._seconds_before, self._started = state["seconds"], time.monotonic()

@@ -67,9 +67,14 @@ def _reported(orders: Sequence[dict[int, list[int]]]) -> dict[int, bool]:
     return reported
 
 
+def by_length(picked: Sequence[Picked]) -> list[Picked]:
+    """Return the examples in the order that `batched` lays them out in."""
+    return sorted(picked, key=lambda item: int(item[1].processed[item[2]]))
+
+
 def batched(picked: Sequence[Picked], batch_size: int, pad_id: int) -> list[Batch]:
     """Collate in order of length, so that little is padding."""
-    ordered = sorted(picked, key=lambda item: int(item[1].processed[item[2]]))
+    ordered = by_length(picked)
     return [
         collate([split.example(index) for _, split, index in part], [task for task, _, _ in part], pad_id)
         for part in (ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size))

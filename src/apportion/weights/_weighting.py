@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -40,7 +41,15 @@ def too_sharp(tau: float) -> ApportionError:
 
 
 class Weighting(Config):
-    """How much each example of a step counts: w >= 0, never differentiated. One that is told nothing weighs all alike."""
+    """How much each example of a step counts: w >= 0, never differentiated. One that is told nothing weighs all alike.
+
+    Attributes:
+        plain: True if nothing is measured for it, so that it is a baseline; a run's summary says so to reports.
+        advice: What to change where a report sees that the weights are all ``alike``; it names keys of this method only.
+    """
+
+    plain: ClassVar[bool] = True
+    advice: ClassVar[Mapping[str, str]] = {}
 
 
 class Anchored(Weighting):
@@ -52,6 +61,8 @@ class Anchored(Weighting):
         anchors: At most this many, spread evenly over the tasks' steering halves, or over ``files``.
         files: JSON Lines files, or folders of them, to take the anchors from in place of the tasks' own.
     """
+
+    plain: ClassVar[bool] = False
 
     tau: float = Field(1.0, gt=0)
     normalise: bool = False
@@ -100,6 +111,8 @@ class LossGuided(Weighting):
     Attributes:
         warmup: Optimizer steps at the start in which all weights are one.
     """
+
+    plain: ClassVar[bool] = False
 
     warmup: int = Field(0, ge=0)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -61,6 +64,9 @@ class Adapt(StateGuided):
             weights are near one constant; centred ones can take a much smaller tau.
     """
 
+    advice: ClassVar[Mapping[str, str]] = {
+        "alike": "Lower weights.tau and set weights.centred, or this is training without weights.",
+    }
     centred: bool = False
 
     def embed(self, states: Tensor, members: Tensor) -> Tensor:

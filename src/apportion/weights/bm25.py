@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -59,6 +59,8 @@ class Bm25(PoolGuided):
     Departures: terms are the model's tokens, prompt and completion; scores are scaled by their smallest and largest.
     Relations: `adapt` without a model.
     """
+
+    advice: ClassVar[Mapping[str, str]] = {"alike": "Lower weights.tau, or this is training without weights."}
 
     def weigh(self, pool: Sequence[np.ndarray], anchors: Sequence[np.ndarray]) -> Tensor:
         """Return w for every example of the pool, (n,) float32.

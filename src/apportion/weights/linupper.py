@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -37,6 +40,9 @@ class LinUpper(LossGuided):
         r: Temperature of the softmax; large weighs all alike.
     """
 
+    advice: ClassVar[Mapping[str, str]] = {
+        "alike": "Lower weights.r, or this is training without weights.",
+    }
     r: float = Field(0.4, gt=0)
 
     def weigh(self, losses: Tensor) -> Tensor:

@@ -1,0 +1,79 @@
+"""What has to be the same in all runs before one may be called better than another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from apportion.runs.record import RunRecord
+
+Read = Callable[[RunRecord], object]
+Say = Callable[[Any], str]
+
+
+def differences(arms: Mapping[str, Sequence[RunRecord]]) -> list[str]:
+    """Return what keeps the runs from being compared, such as ``"budget (30,000 tokens in adapt, 60,000 in uniform)"``.
+
+    Looked at are the budget, the data (their fingerprint), ``tasks.max_length``, the model, the settings of the validation
+    and the examples that it was measured on. What a run does not say, one that has not finished or an older one, is left
+    out of account. Methods, training arguments and adapters may differ: they are what a comparison is about.
+    """
+    found = []
+    for what, read, say in _ASKED:
+        values: dict[str, list[tuple[str, int]]] = {}
+        for name, runs in arms.items():
+            for run in runs:
+                if (value := read(run)) is not None:
+                    values.setdefault(json.dumps(value, sort_keys=True), []).append((name, run.seed))
+        if len(values) > 1:
+            found.append(f"{what} ({_groups(values, say)})")
+    return found
+
+
+def _groups(values: Mapping[str, Sequence[tuple[str, int]]], say: Say | None) -> str:
+    groups = [list(dict.fromkeys(name for name, _ in runs)) for runs in values.values()]
+    if len({name for names in groups for name in names}) < sum(map(len, groups)):  # an arm that differs in itself
+        groups = [[f"{name} seed {seed}" for name, seed in runs] for runs in values.values()]
+    who = [" and ".join(names) for names in groups]
+    if say is None:
+        return " against ".join(who)
+    return ", ".join(f"{say(json.loads(value))} in {names}" for value, names in zip(values, who, strict=True))
+
+
+def _budget(run: RunRecord) -> object:
+    return run.ledger.get("budget") if run.ledger else None
+
+
+def _say_budget(budget: Any) -> str:  # noqa: ANN401 - as a ledger has it
+    if budget["unit"] == "flops":
+        return f"{budget['limit']:.3g} FLOPs"
+    return f"{budget['limit']:,.0f} {budget['unit']} tokens"
+
+
+def _fingerprint(run: RunRecord) -> object:
+    return (run.summary or {}).get("fingerprint")
+
+
+def _setting(block: str, key: str) -> Read:
+    def read(run: RunRecord) -> object:
+        settings = run.recipe.get(block)
+        return settings.get(key) if isinstance(settings, dict) else None
+
+    return read
+
+
+def _examples(run: RunRecord) -> object:
+    tasks = run.validation["tasks"] if run.validation and run.finished else None
+    return tasks and {task: [examples["ids"], examples["supervised"]] for task, examples in tasks.items()}
+
+
+_ASKED: tuple[tuple[str, Read, Say | None], ...] = (
+    ("budget", _budget, _say_budget),
+    ("data", _fingerprint, None),
+    ("tasks.max_length", _setting("tasks", "max_length"), str),
+    ("model", lambda run: run.recipe.get("model"), None),
+    ("validation.every", _setting("validation", "every"), str),
+    ("validation.examples_per_task", _setting("validation", "examples_per_task"), str),
+    ("validation examples", _examples, None),
+)
