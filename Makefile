@@ -4,6 +4,11 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
+# The data that tests, benchmarks and recipes read, where it lies beside this checkout.
+ifneq ($(wildcard ../shared/data),)
+export APPORTION_DATA ?= $(abspath ../shared/data)
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test lint bench
 

@@ -10,7 +10,7 @@ from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Mixture
 from apportion.plans.recipe import Recipe, ValidationSpec
 from apportion.tasks import SOURCES, TasksSpec
-from apportion.tasks.sources import Source
+from apportion.tasks.sources._rows import RowSource
 from apportion.training.models import LoraSpec, ModelSpec, TokenizerSpec
 from apportion.weights import WEIGHTS
 from apportion.weights._weighting import Weighting
@@ -43,7 +43,7 @@ def defaults(cls):
 
 @pytest.mark.parametrize("prefix", SPECS)
 def test_every_key_stands_there_with_its_default(prefix):
-    shared = defaults(Source) if prefix == "tasks" else {}
+    shared = defaults(RowSource) if prefix == "tasks" else {}
     wanted = {f"`{prefix}.{key}`": default for key, default in (defaults(SPECS[prefix]) | shared).items()}
     own = re.compile(rf"`{re.escape(prefix)}\.\w+`")
     assert {row[0]: row[1] for row in cells() if own.fullmatch(row[0])} == wanted
@@ -83,7 +83,7 @@ def test_every_methods_setting_stands_there_with_its_default(family, base, regis
 def test_every_source_stands_there_with_its_keys():
     for name in SOURCES:
         (row,) = [row for row in cells() if row[0] == f"`{name}`" and len(row) == 3]
-        own = {k: d for k, d in defaults(SOURCES.get(name)).items() if k not in Source.model_fields}
+        own = {k: d for k, d in defaults(SOURCES.get(name)).items() if k not in RowSource.model_fields}
         wanted = [f"`{k}`" + ("" if d == "required" else f" {d}") for k, d in own.items()]
         assert row[1].split(", ") == wanted
 

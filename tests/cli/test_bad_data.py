@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +21,7 @@ TASK = {"Definition": ["Say it."], "Categories": ["saying"], "URL": float("nan")
 INSTANCES = [{"id": str(i), "input": f"in {i}", "output": [f"out {i}"]} for i in range(30)]
 
 BROKEN = {
-    "x.bin": (os.urandom(64), ["holds no file of a known kind"]),
+    "x.bin": (os.urandom(64), ["No file of a known kind"]),
     "binary.jsonl": (b"\xff\xfe\x00\x01", ["binary.jsonl:1 is not UTF-8"]),
     "cut.jsonl": (lines(ROWS) + b'{"prompt": ', ["cut.jsonl:31 is not JSON"]),
     "cut.json": (b'{"Definition": "a",\n', ["cut.json:2 is not JSON"]),
@@ -32,7 +34,10 @@ BROKEN = {
     "cut.jsonl.gz": (gzip.compress(lines(ROWS))[:-20], ["cut.jsonl.gz is not a whole gzip file"]),
     "cells.csv": (b"prompt,completion\na,b,c\n", ["cells.csv:2 has not as many cells as the header"]),
     "bad.parquet": (b"PAR1", ["bad.parquet is not a whole Parquet file"]),
-    "no.json": (b'{"Definition": "a"}', ["no.json is not a Super-NaturalInstructions task"]),
+    "no.json": (
+        b'{"Definition": "a"}',
+        ["no.json holds an object with Definition: a .json file must hold a list of rows"],
+    ),
 }
 
 
@@ -54,10 +59,74 @@ def test_a_run_on_a_broken_file_leaves_no_folder(capsys, recipe, tmp_path, name)
 
 def test_folders_without_data(capsys, tmp_path):
     ask(capsys, "tasks", tmp_path / "nowhere").refuses("There is no file or folder", "check the path")
-    ask(capsys, "tasks", tmp_path).refuses("holds no file of a known kind")
+    ask(capsys, "tasks", tmp_path).refuses("No file of a known kind")
     (tmp_path / "a.csv").write_text("prompt,completion\na,b\n")
-    (tmp_path / "b.jsonl").write_bytes(lines(ROWS))
-    ask(capsys, "tasks", tmp_path).refuses("files of several kinds (csv, jsonl)", "'source'")
+    (tmp_path / "b.json").write_text(json.dumps(TASK | {"Instances": INSTANCES}))
+    ask(capsys, "tasks", tmp_path).refuses("a.csv holds rows and", "b.json one JSON object")
+
+
+def test_bad_rows_stop_or_are_skipped(capsys, tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(lines([*ROWS, {"q": 1}]) + b"nonsense\n")
+    ask(capsys, "tasks", tmp_path).refuses("2 bad rows: ", "rows.jsonl:31 has the fields q", "'tasks.on_bad: skip'")
+    asked = ask(capsys, "tasks", tmp_path, "--set", "on_bad=skip", "--json")
+    assert asked.code == 0 and json.loads(asked.out)["findings"][0].startswith("2 bad rows: ")
+
+
+def test_several_paths_and_columns_of_other_names(capsys, tmp_path):
+    for name, row in (("a", {"q": "x", "completion": "y"}), ("b", {"prompt": "x", "completion": "y"})):
+        rows = [{key: f"{value} {i}" for key, value in row.items()} for i in range(20)]
+        (tmp_path / f"{name}.jsonl").write_bytes(lines(rows))
+    paths = (tmp_path / "b.jsonl", tmp_path / "a.jsonl")
+    asked = ask(capsys, "tasks", *paths, "--set", "columns.prompt=q", "--json")
+    assert asked.code == 0 and list(json.loads(asked.out)["tasks"]) == ["b", "a"]
+    ask(capsys, "tasks", *paths, "--set", "columns.prompt=qq").refuses("'tasks.columns.prompt' is 'qq'", "'q'")
+    ask(capsys, "tasks", *paths, "--set", "colums.prompt=q").refuses(
+        "Unknown key 'tasks.colums' (did you mean 'columns'?)"
+    )
+
+
+@pytest.fixture
+def locked():
+    """A folder that the owner of these tests may not read; who may read all becomes nobody meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        inner = Path(folder, "inner")
+        inner.mkdir()
+        (inner / "rows.jsonl").write_bytes(lines(ROWS))
+        Path(folder, "rows.jsonl").write_bytes(lines(ROWS))
+        Path(folder).chmod(0o755)
+        root = os.geteuid() == 0
+        try:
+            if root:
+                os.seteuid(65_534)
+            yield Path(folder)
+        finally:
+            if root:
+                os.seteuid(0)
+            inner.chmod(0o755)
+
+
+def _chmod(path, mode, name=None):
+    """Change the mode, and perhaps the name, as the owner."""
+    me = os.geteuid()
+    os.seteuid(os.getuid())
+    path.chmod(mode)
+    path.rename(name or path)
+    os.seteuid(me)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_a_folder_without_permission(capsys, locked, mode):
+    _chmod(locked / "inner", mode)
+    for path in (locked, locked / "inner", locked / "inner" / "rows.jsonl"):
+        ask(capsys, "tasks", path).refuses(f"Cannot read {locked / 'inner'}", "permission denied")
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.parquet"])
+def test_a_file_without_permission(capsys, locked, name):
+    file = locked / name
+    _chmod(locked / "rows.jsonl", 0o000, file)
+    for path in (file, locked):
+        ask(capsys, "tasks", path).refuses(f"Cannot read {file}", "permission denied")
 
 
 def test_two_tasks_of_one_name(capsys, tmp_path):

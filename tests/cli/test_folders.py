@@ -96,3 +96,17 @@ def test_a_tokenizer_without_pad_and_end(capsys, recipe, finished):
     ask(capsys, "plan", recipe, "--set", f"model={{name: '{finished / 'model'}'}}").refuses(
         "neither a pad nor an end token"
     )
+
+
+def test_no_run_among_the_data(capsys, recipe, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = [{"prompt": f"q{i}", "completion": "a"} for i in range(20)]
+    (data / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    said = ("is inside the data, ", "give a folder elsewhere")
+    sets = ["--set", f"tasks={{path: [{data}], max_length: 96}}", "--set", "budget=20"]
+    for out in (data, data / "runs" / "x", tmp_path / "data" / ".." / "data" / "y"):
+        ask(capsys, "train", recipe, *sets, "--out", out).refuses(*said)
+    ask(capsys, "compare", recipe, *sets, "--methods", "uniform", "--out", data / "runs").refuses(*said)
+    assert [file.name for file in data.iterdir()] == ["rows.jsonl"]
+    assert ask(capsys, "train", recipe, *sets, "--out", tmp_path / "data-runs", "--json").code == 0

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 
 import pytest
@@ -181,3 +182,14 @@ def test_a_bar_that_never_moved_is_taken_away(monkeypatch, capsys):
         raise ValueError("bad")
     # Moved up and erased: nothing of it is left above the sentence that follows.
     assert capsys.readouterr().err.rstrip("\n").endswith("\x1b[1A\x1b[2K")
+
+
+def test_counting_with_a_trained_tokenizer_needs_no_torch():
+    code = (
+        "import sys; sys.argv = ['apportion', 'tasks', 'playground', '--json']\n"
+        "from apportion.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 False"

@@ -79,11 +79,11 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path, assignment, sent
     assert not (tmp_path / "run").exists()
 
 
-def test_an_empty_instruction_names_its_task(tmp_path):
+def test_an_empty_instruction_names_its_row(tmp_path):
     rows = [{"instruction": "", "input": f"in {i}", "output": f"out {i}"} for i in range(20)]
     (tmp_path / "quiet.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(ApportionError, match=r"The instruction of task 'quiet' is empty|quiet.*instruction"):
-        hyper(tmp_path / "run", f"tasks={{source: jsonl, path: {tmp_path}, instruction: apart}}")
+    with pytest.raises(ApportionError, match=r"20 bad rows, .*quiet\.jsonl:1 has no 'instruction'"):
+        hyper(tmp_path / "run", f"tasks={{source: jsonl, path: {tmp_path / 'quiet.jsonl'}, instruction: apart}}")
     assert not (tmp_path / "run").exists()
 
 

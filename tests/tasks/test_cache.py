@@ -4,10 +4,12 @@ import subprocess
 import sys
 
 import pytest
+from tokenizers import pre_tokenizers
 
 from apportion._errors import ApportionError
 from apportion.tasks import TasksSpec, encode, load_encoded, load_tokenizer_trained, train_tokenizer
-from apportion.tasks.sources.jsonl import Jsonl
+from apportion.tasks.sources.files import RowFiles
+from apportion.tasks.tokenizers import _bounded, _texts
 
 
 def plain(encoded):
@@ -37,8 +39,8 @@ def tokenizer(spec):
 def parsed(monkeypatch):
     """Count how often the source parses its data."""
     calls = []
-    rows = Jsonl.rows
-    monkeypatch.setattr(Jsonl, "rows", lambda self, file: calls.append(file) or rows(self, file))
+    read = RowFiles.read
+    monkeypatch.setattr(RowFiles, "read", lambda self: calls.append(self) or read(self))
     return calls
 
 
@@ -192,3 +194,19 @@ class TestTrainedTokenizers:
     def test_bad_settings(self, playground, kind, size, message):
         with pytest.raises(ApportionError, match=message):
             train_tokenizer(playground, kind, size)
+
+    @pytest.mark.parametrize("long", ["a", " ", "\n", "ab", "\u732b", "1", "!", "a!"])
+    def test_no_long_word_reaches_the_trainer(self, long):
+        splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        for text in (long * 2_500, f"Here is {long * 2_500} and that's it.", f"x {long * 1001}"):
+            pieces = list(_bounded(text, splitter))
+            assert "".join(pieces) == text
+            words = [text[a:b] for _, (a, b) in splitter.pre_tokenize_str(text)]
+            cut = [piece[a:b] for piece in pieces for _, (a, b) in splitter.pre_tokenize_str(piece)]
+            assert max(map(len, cut)) <= 1000
+            assert [word for word in cut if word in words] == [word for word in words if len(word) <= 1000]
+
+    def test_texts_without_long_words_are_trained_on_whole(self, mini):
+        splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        for text in [*_texts(mini), "\u732b" * 900 + "\u3002" + "\u732b" * 900, "a " * 5_000, "x" * 1000, ""]:
+            assert list(_bounded(text, splitter)) == [text]

@@ -55,5 +55,5 @@ def test_the_mini_set_by_category_encodes_whole(mini_path):
 def test_evaluation_sets_are_refused_with_what_they_hold():
     with pytest.raises(ApportionError, match=r"has the fields question, answer; a row needs"):
         load_tasks("${APPORTION_DATA}/eval/gsm8k")
-    with pytest.raises(ApportionError, match=r"but has canary, examples"):
+    with pytest.raises(ApportionError, match=r"holds an object with canary, examples"):
         load_tasks("${APPORTION_DATA}/eval/bbh")

@@ -52,6 +52,12 @@ class TestNaturalInstructions:
             inputs = [{e.prompt.split("\n\n")[1] for e in task.split(split)} for task in tasks]
             assert all(one == inputs[0] for one in inputs)
 
+    def test_text_files_beside_them_are_left_out(self, folder):
+        (folder / "test_tasks.txt").write_text("c")
+        tasks = load_tasks(folder)
+        assert tasks.names == ("c", "b", "a")
+        assert tasks.findings[0].startswith("1 file of another kind than .json (such as ")
+
     def test_one_file(self, folder):
         assert load_tasks(folder / "deep" / "er" / "a.json.gz").names == ("a",)
 
@@ -64,11 +70,14 @@ class TestNaturalInstructions:
         ("content", "message"),
         [
             ('{"Definition": ["x"],\n "Instances": [}', r"c\.json:2 is not JSON"),
-            ('{"examples": [], "canary": ""}', r"needs 'Definition'.* but has canary, examples"),
+            (
+                '{"examples": [], "canary": ""}',
+                r"holds an object with canary, examples: .* list of rows, .*'Definition'",
+            ),
             ('{"Definition": ["x"], "Instances": [{"input": "x", "target": "y"}]}', "instance 0 .* has input, target"),
             ('{"Definition": ["x"], "Instances": [{"input": "x", "output": [1]}]}', "instance 0 "),
             ('{"Definition": ["x"], "Instances": []}', "'c' .* is empty"),
-            ("3", "but has int"),
+            ("3", r"c\.json holds int: a \.json file must hold"),
         ],
     )
     def test_broken_files_are_named(self, folder, content, message):
@@ -226,6 +235,20 @@ class TestHub:
         assert (
             spec.fingerprint() != TasksSpec(source="hub", path=[str(saved / "one"), str(saved / "two")]).fingerprint()
         )
+
+    def test_columns_and_bad_rows(self, saved):
+        import datasets
+
+        rows = [{"question": f"q {i}", "completion": f"a {i}"} for i in range(20)] + [
+            {"question": None, "completion": "x"}
+        ]
+        datasets.Dataset.from_list(rows).save_to_disk(saved / "named")
+        tasks = load_tasks(saved / "named", columns={"prompt": "question"})
+        assert {e.prompt for e in everything(tasks)["named"]} >= {f"q {i}" for i in range(20)}
+        with pytest.raises(ApportionError, match=r"21 bad rows, the first 5: .*row 0 has the fields question, comp"):
+            load_tasks(saved / "named")
+        with pytest.raises(ApportionError, match=r"a field that no row has \(did you mean 'question'"):
+            load_tasks(saved / "named", columns={"prompt": "questions"})
 
     def test_no_such_split(self, saved):
         with pytest.raises(ApportionError, match=r"no split 'trian' \(did you mean 'train'\?\)"):

@@ -35,6 +35,11 @@ def test_a_recipe_block_round_trips():
         ({"source": "playground", "validation": 0.5, "test": 0.5}, r"sum to 1: leave some to train on"),
         ({"source": "playground", "max_length": 1}, r"'tasks.max_length' is 1"),
         ({}, r"'tasks' needs a 'path' to data, or a 'source'"),
+        ({"path": 3}, r"'tasks.path' is 3: it must be a path, a list of paths, or a mapping from task name to path"),
+        ({"path": []}, r"'tasks.path' is \[\]: it must be a path"),
+        ({"path": " ", "source": "jsonl"}, r"'tasks.path' is ' ': it must be a path"),
+        ({"path": ["a", 3]}, r"'tasks.path' is \['a', 3\]: it must be a path"),
+        ({"path": {"": "a"}}, r"'tasks.path' is .*: each path needs the name of its task"),
         ({"path": "no/such/thing"}, r"no file or folder 'no/such/thing'.*source: hub"),
         ({"path": "${NOT_SET_ANYWHERE}/x"}, r"NOT_SET_ANYWHERE, which is not set"),
     ],
@@ -48,13 +53,21 @@ def test_the_source_follows_from_the_path(tmp_path, jsonl, pairs):
     jsonl(pairs, "a/rows.jsonl")
     (tmp_path / "a" / "README.md").write_text("words")
     assert load_tasks(tmp_path / "a").names == ("rows",)
-    (tmp_path / "a" / "rows.csv").write_text("prompt,completion\n")
-    with pytest.raises(ApportionError, match=r"several kinds \(csv, jsonl\): say which"):
+    (tmp_path / "a" / "b.json").write_text('{"Definition": ["x"], "Instances": []}')
+    with pytest.raises(ApportionError, match=r"rows\.jsonl holds rows and .*b\.json one JSON object"):
         load_tasks(tmp_path / "a")
-    assert load_tasks(tmp_path / "a", source="jsonl").names == ("rows",)
+    assert load_tasks([tmp_path / "a" / "rows.jsonl"]).names == ("rows",)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ApportionError, match="no file of a known kind"):
+    with pytest.raises(ApportionError, match="No file of a known kind"):
         load_tasks(tmp_path / "empty")
+
+
+def test_the_playground_is_a_path_too():
+    assert load_tasks("playground", scale=0.02).names == load_tasks(source="playground", scale=0.02).names
+    spec = validate(Recipe, {"tasks": {"path": "playground", "scale": 0.02}}, "").tasks
+    assert (spec.source, spec.model_extra) == ("playground", {"scale": 0.02})
+    with pytest.raises(ApportionError, match="no file or folder 'playgroun'"):
+        load_tasks("playgroun")
 
 
 def test_variables_and_home_in_paths(tmp_path, jsonl, pairs, monkeypatch):
@@ -66,11 +79,14 @@ def test_variables_and_home_in_paths(tmp_path, jsonl, pairs, monkeypatch):
     assert spec.model_dump()["path"] == "${MY_DATA}/rows.jsonl"
 
 
-def test_the_data_folder_is_found_beside_the_project(tmp_path, jsonl, pairs, monkeypatch):
+def test_no_folder_is_guessed_where_the_variable_is_not_set(tmp_path, jsonl, pairs, monkeypatch):
     jsonl(pairs, "shared/data/rows.jsonl")
     (tmp_path / "project" / "deep").mkdir(parents=True)
     monkeypatch.delenv("APPORTION_DATA", raising=False)
     monkeypatch.chdir(tmp_path / "project" / "deep")
+    with pytest.raises(ApportionError, match="needs the environment variable APPORTION_DATA, which is not set: export"):
+        load_tasks("${APPORTION_DATA}/rows.jsonl")
+    monkeypatch.setenv("APPORTION_DATA", str(tmp_path / "shared" / "data"))
     assert load_tasks("${APPORTION_DATA}/rows.jsonl").names == ("rows",)
 
 

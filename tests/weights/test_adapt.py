@@ -203,6 +203,9 @@ def test_anchors_from_files_are_used_and_counted(tmp_path):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
         files.append(str(tmp_path / f"{name}.jsonl"))
     data = load_data(parse_recipe(TINY))
+    (tmp_path / "c.csv").write_text("prompt,completion\n" + "\n".join(f"say {n},c" for n in range(30)))
+    table = family.Adapt(anchors=9, files=(*files, str(tmp_path / "c.csv")))
+    assert [task for task, _, _ in find_anchors(table, data.steer, data.tokenizer, 96).picked] == [0, 1, 2] * 3
     picked = find_anchors(family.Adapt(anchors=20, files=tuple(files)), data.steer, data.tokenizer, 96).picked
     assert [task for task, _, _ in picked] == [0, 1] * 10
     done = run(tmp_path / "run", f"weights={{type: adapt, anchors: 20, files: {json.dumps(files)}}}")

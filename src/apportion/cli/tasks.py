@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def tasks(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A file, a folder, a Hub data set, or 'playground'.")],
+def tasks(  # noqa: PLR0913, PLR0917 - a command's options
+    data: Annotated[
+        list[str], typer.Argument(metavar="DATA...", help="Files, folders, or a Hub data set; or 'playground'.")
+    ],
     source: Annotated[str | None, typer.Option(help="The source's name, where the path does not tell.")] = None,
     group_by: Annotated[str | None, typer.Option(help="natural_instructions: 'task' or 'category'.")] = None,
     tokenizer: Annotated[
@@ -35,25 +37,37 @@ def tasks(
             "a terminal and stands in [[ ]] elsewhere.",
         ),
     ] = 0,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A key of the recipe's tasks, such as columns.prompt=question."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say what is there: tasks, splits, tokens by kind, dirt found."""
     values: dict[str, Any] = {"validation": validation, "max_length": max_length}
-    values |= {"source": "playground"} if data == "playground" else {"path": data}
+    values |= {"path": data[0] if len(data) == 1 else data}
     values |= {key: value for key, value in {"source": source, "group_by": group_by}.items() if value}
     if not 0 < validation < 1:
         raise ApportionError(f"'--validation' is a share between 0 and 1, not {validation:g}.")
     if show < 0:
         raise ApportionError(f"'--show' is how many examples of each task to print, not {show}.")
     from apportion._config import validate
-    from apportion.tasks import TasksSpec, load_encoded, shown
-    from apportion.training.models import ModelSpec, TokenizerSpec, load_tokenizer
+    from apportion.tasks import TasksSpec, load_encoded, load_tokenizer_trained, shown
 
+    if assignments:
+        from apportion.plans.recipe import overridden
+
+        values = overridden(values, assignments)
     spec = validate(TasksSpec, values, "tasks")
-    trained = TokenizerSpec(train="bpe", vocab_size=4096)
-    model = ModelSpec(name=tokenizer) if tokenizer else ModelSpec(config={"model_type": "llama"}, tokenizer=trained)
-    loaded = load_tokenizer(model, spec)
-    encoded = load_encoded(spec, loaded, max_length)
+    if tokenizer:
+        from apportion.training.models import ModelSpec, load_tokenizer  # which load torch, and the rest does not
+
+        loaded = load_tokenizer(ModelSpec(name=tokenizer), spec)
+    else:
+        loaded = load_tokenizer_trained(spec, "bpe", 4096)
+    encoded = load_encoded(spec, loaded, spec.max_length)
     examples = shown(encoded, loaded, show)
     if as_json:
         said = {"fingerprint": encoded.fingerprint, "tasks": encoded.counts(), "findings": encoded.findings}

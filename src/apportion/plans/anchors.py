@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from apportion._config import validate
 from apportion._errors import ApportionError
-from apportion.tasks import EncodedCollection, EncodedSplit, encode_examples
-from apportion.tasks.sources.jsonl import Jsonl
+from apportion.tasks import EncodedCollection, EncodedSplit, TasksSpec, encode_examples
 from apportion.training.validation import Picked
 from apportion.weights._weighting import Anchored, PoolGuided
 
@@ -67,7 +67,7 @@ def _evenly(groups: Sequence[Sequence[Picked]], count: int) -> tuple[Picked, ...
 
 
 def _read(file: str, tokenizer: Any, max_length: int) -> list[EncodedSplit]:  # noqa: ANN401
-    tasks = Jsonl(path=file).read()
+    tasks = validate(TasksSpec, {"path": file}, "weights.files").reader().read().tasks
     splits = [encode_examples(task.examples, tokenizer, max_length) for task in tasks]
     found = [split for split in splits if len(split)]
     if not found:

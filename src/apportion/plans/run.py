@@ -62,6 +62,7 @@ def prepare(recipe: Recipe, out: str | Path) -> tuple[Data, Parts]:
     Raises:
         ApportionError: Anything wrong with them.
     """
+    recipe.tasks.keep_out(Path(out))
     if rank() == 0:
         RunFolder.check(out, recipe.resolved())
     if world() > 1:

@@ -37,6 +37,10 @@ class Task:
     test: list[Example]
     instruction: str = ""
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{split}: {len(self.split(split))}" for split in ("train", "validation", "test"))
+        return f"Task({self.name!r}, {sizes})"
+
     def split(self, name: str) -> list[Example]:
         """Return the split called ``name``: "train", "validation" or "test"."""
         examples: list[Example] = getattr(self, name)

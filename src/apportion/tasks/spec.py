@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from apportion._config import Config, validate
 from apportion._errors import ApportionError, nearest
 from apportion.tasks.collection import TaskCollection, assemble
 from apportion.tasks.example import RawTask
+from apportion.tasks.files import expand
+from apportion.tasks.memory import kept
 from apportion.tasks.sources import SOURCES, Source
+from apportion.tasks.sources._source import paths_of
 from apportion.tasks.sources.infer import infer
 
 # Part of every fingerprint: raise it when the same bytes would be read into other examples or other splits.
@@ -44,6 +48,14 @@ class TasksSpec(Config):
     test: float = Field(0.0, ge=0.0, lt=1.0)
     max_length: int = Field(512, ge=2)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _playground(cls, values: Any) -> Any:  # noqa: ANN401
+        # The one source that is also a path, as for `apportion tasks playground`; a folder of that name is ./playground.
+        if isinstance(values, dict) and values.get("path") == "playground" and values.get("source") is None:
+            return {key: value for key, value in values.items() if key != "path"} | {"source": "playground"}
+        return values
+
     @model_validator(mode="after")
     def _strict(self) -> TasksSpec:
         if self.validation + self.test >= 1.0:
@@ -58,6 +70,8 @@ class TasksSpec(Config):
         settings: dict[str, Any] = dict(self.model_extra or {})
         if self.source is None and "path" not in settings:
             raise ApportionError("'tasks' needs a 'path' to data, or a 'source' such as playground.")
+        if "path" in settings:
+            _check_path(settings["path"])
         cls = SOURCES.get(self.source or infer(settings["path"]))
         known = [*cls.model_fields, *type(self).model_fields]
         for key in settings:
@@ -81,7 +95,8 @@ class TasksSpec(Config):
                 without the instruction that is to stand apart.
         """
         reader = self.reader()
-        raw = reader.read()
+        reading = reader.read()
+        raw = reading.tasks
         if self.names is not None:
             known = [task.name for task in raw]
             for name in self.names:
@@ -91,8 +106,32 @@ class TasksSpec(Config):
         if reader.instruction == "apart":
             _check_instructions(raw)
         collection = assemble(raw, self.validation, self.test, self._fingerprint(reader))
+        collection.findings[:0] = reading.findings
         collection.spec = self
         return collection
+
+    def keep_out(self, out: Path) -> None:
+        """Refuse a folder for results among the data, which would be read as data the next time.
+
+        Raises:
+            ApportionError: ``out`` is in a folder that ``path`` names, or is that folder.
+        """
+        for _, path in paths_of((self.model_extra or {}).get("path", ())):
+            folder = expand(path)
+            if out.resolve().is_relative_to(folder.resolve()):
+                raise ApportionError(
+                    f"'{out}' is inside the data, '{folder}', and would be read as data: give a folder elsewhere."
+                )
+
+
+def _check_path(path: object) -> None:
+    values = path.values() if isinstance(path, dict) else path if isinstance(path, list | tuple) else [path]
+    if not values or not all(isinstance(value, str) and value.strip() for value in values):
+        raise ApportionError(
+            f"'tasks.path' is {reprlib.repr(path)}: it must be a path, a list of paths, or a mapping from task name to path."
+        )
+    if isinstance(path, dict) and not all(isinstance(name, str) and name.strip() for name in path):
+        raise ApportionError(f"'tasks.path' is {reprlib.repr(path)}: each path needs the name of its task.")
 
 
 def _check_instructions(raw: list[RawTask]) -> None:
@@ -104,31 +143,52 @@ def _check_instructions(raw: list[RawTask]) -> None:
             )
 
 
+Rows = Iterable[Mapping[str, Any]]
+
+
 def load_tasks(
-    path: str | Path | None = None,
+    path: str | Path | Sequence[str | Path] | Mapping[str, str | Path | Rows] | None = None,
     *,
     source: str | None = None,
     validation: float = 0.05,
     test: float = 0.0,
     **settings: object,
 ) -> TaskCollection:
-    """Read tasks from a file, a folder, a Hub data set or the playground, and split them.
+    """Read tasks from files, folders, rows in memory, a Hub data set or the playground, and split them.
+
+    Rows in memory are written to a file in the cache, $APPORTION_CACHE, so that a run can name and read them again.
 
     Args:
-        path: File, folder or Hub name; the playground needs none.
+        path: File, folder or Hub name; a list of them; a mapping from task name to each or to rows, such as
+            ``{"sums": [{"prompt": "1+1", "completion": "2"}, ...]}``; the playground needs none.
         source: A source's name; left out, it is inferred from the path.
         validation: Share of distinct prompts to validate on.
         test: Share of distinct prompts to hold out for tests.
-        **settings: ``names``, and the source's own settings, such as ``group_by="category"``.
+        **settings: ``names``, and the source's own settings, such as ``columns={"prompt": "question"}``.
 
     Raises:
         ApportionError: Unknown source or setting, missing or broken data, or a task too small to split.
     """
     values: Mapping[str, object] = {
         "source": source,
-        **({} if path is None else {"path": str(path)}),
+        **({} if path is None else {"path": _plain(path)}),
         "validation": validation,
         "test": test,
         **{key: value for key, value in settings.items() if value is not None},
     }
     return validate(TasksSpec, values, "tasks").load()
+
+
+def _plain(path: object) -> object:
+    """Return paths as text, as a recipe has them, and rows as the path of the file that now holds them."""
+    if isinstance(path, Path):
+        return str(path)
+    if isinstance(path, Mapping):
+        return {
+            name: _plain(one) if isinstance(one, str | Path) else kept(one, str(name)) for name, one in path.items()
+        }
+    if isinstance(path, list | tuple):
+        if any(isinstance(one, Mapping) for one in path):
+            raise ApportionError("Rows need the name of their task: load_tasks({'name': rows}).")
+        return [_plain(one) for one in path]
+    return path

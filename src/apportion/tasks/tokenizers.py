@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 Kind = Literal["bpe", "character"]
+_LONGEST_WORD = 1000
+# Where a word may be that long: whether white space or not, it is all the one or all the other.
+_STRETCH = re.compile(rf"(?<!\S)\S{{{_LONGEST_WORD}}}|(?<!\s)\s{{{_LONGEST_WORD}}}")
 # Part of the cached tokenizer's key: raise it when training would give another tokenizer from the same data.
-_TRAINING = 1
+_TRAINING = 2
 
 
 def train_tokenizer(tasks: TaskCollection, kind: Kind, vocab_size: int) -> PreTrainedTokenizerFast:
@@ -71,8 +75,24 @@ def _train_bpe(tasks: TaskCollection, vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=[PAD, EOS, UNK], initial_alphabet=alphabet, show_progress=False
     )
-    backend.train_from_iterator(_texts(tasks), trainer)
+    splitter = backend.pre_tokenizer
+    backend.train_from_iterator((piece for text in _texts(tasks) for piece in _bounded(text, splitter)), trainer)
     return backend
+
+
+def _bounded(text: str, splitter: pre_tokenizers.PreTokenizer) -> Iterator[str]:
+    """Yield the text, cut within the words, in the splitter's sense, that are over ``_LONGEST_WORD`` characters.
+
+    Training takes a time that is quadratic in the longest word. Between words nothing is cut, so that ordinary text is
+    trained on as it is.
+    """
+    start = 0
+    if _STRETCH.search(text):
+        for _, (begin, end) in splitter.pre_tokenize_str(text):
+            for cut in range(begin + _LONGEST_WORD, end, _LONGEST_WORD):
+                yield text[start:cut]
+                start = cut
+    yield text[start:]
 
 
 def _train_character(tasks: TaskCollection, vocab_size: int) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""The sources of tasks by name, imported on first use; one file a source."""
+"""The sources of tasks by name, imported on first use; one file a kind of source."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from apportion.tasks.sources._source import Source
 SOURCES: Registry[Source] = Registry(
     "tasks.source",
     {
-        "csv": "apportion.tasks.sources.csv:Csv",
+        "csv": "apportion.tasks.sources.files:Csv",
+        "files": "apportion.tasks.sources.files:Files",
         "hub": "apportion.tasks.sources.hub:Hub",
-        "jsonl": "apportion.tasks.sources.jsonl:Jsonl",
+        "jsonl": "apportion.tasks.sources.files:Jsonl",
         "natural_instructions": "apportion.tasks.sources.natural_instructions:NaturalInstructions",
-        "parquet": "apportion.tasks.sources.parquet:Parquet",
+        "parquet": "apportion.tasks.sources.files:Parquet",
         "playground": "apportion.tasks.sources.playground:Playground",
     },
 )

@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from apportion._config import Config
 from apportion.tasks.example import RawTask
+
+Paths = str | tuple[str, ...] | dict[str, str]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a source has read: the tasks, and sentences about what it left out of them."""
+
+    tasks: list[RawTask]
+    findings: tuple[str, ...] = ()
+
+
+def paths_of(path: Paths) -> list[tuple[str, str]]:
+    """Return each path after the name that a mapping gives it, "" where it is not a mapping."""
+    if isinstance(path, Mapping):
+        return list(path.items())
+    return [("", one) for one in ((path,) if isinstance(path, str) else path)]
 
 
 class Source(Config):
@@ -19,7 +38,7 @@ class Source(Config):
 
     instruction: Literal["prompt", "apart"] = "prompt"
 
-    def read(self) -> list[RawTask]:
+    def read(self) -> Reading:
         """Return the tasks as the data has them, not yet cleaned or split.
 
         Raises:

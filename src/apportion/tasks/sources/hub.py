@@ -9,17 +9,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from apportion._errors import ApportionError, nearest
-from apportion.tasks.example import RawTask
 from apportion.tasks.files import expand
 from apportion.tasks.network import hub
-from apportion.tasks.sources._rows import Row, group
-from apportion.tasks.sources._source import Source
+from apportion.tasks.sources._formats import Row
+from apportion.tasks.sources._rows import RowSource, gather
+from apportion.tasks.sources._source import Paths, Reading, paths_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class Hub(Source):
+class Hub(RowSource):
     """One data set or several, each a task unless a field names the tasks; ``shapes.to_example`` says which rows fit.
 
     Args:
@@ -27,18 +27,16 @@ class Hub(Source):
             mapping from task name to each. Without a mapping a task is called by the last part of its path.
         subset: The data set's configuration, where it has several.
         split: The split that is read; this library makes its own splits of it.
-        task_field: The field of each row that names its task.
     """
 
-    path: str | tuple[str, ...] | dict[str, str]
+    path: Paths
     subset: str | None = None
     split: str = "train"
-    task_field: str | None = None
 
-    def read(self) -> list[RawTask]:
+    def read(self) -> Reading:
         """Return the tasks in the order given; see the base class."""
         parts = ((name, path, _rows(data, path)) for name, path, data in self._data)
-        return group(parts, self.task_field, self.instruction == "apart")
+        return gather(parts, self)
 
     def digest(self) -> str:
         """Return a digest of the rows; a Hub data set has to be at hand for that."""
@@ -54,12 +52,9 @@ class Hub(Source):
         return [(name, path, self._load(path)) for name, path in self._named().items()]
 
     def _named(self) -> Mapping[str, str]:
-        if isinstance(self.path, dict):
-            return self.path
-        paths = (self.path,) if isinstance(self.path, str) else self.path
         named: dict[str, str] = {}
-        for path in paths:
-            name = path.rstrip("/").rsplit("/", 1)[-1]
+        for given, path in paths_of(self.path):
+            name = given or path.rstrip("/").rsplit("/", 1)[-1]
             if name in named:
                 raise ApportionError(
                     f"Two tasks are called '{name}': {named[name]} and {path}; give 'tasks.path' as name: path."

@@ -5,44 +5,46 @@ from __future__ import annotations
 from pathlib import Path
 
 from apportion._errors import ApportionError
-from apportion.tasks.files import expand, hidden, read_text
+from apportion.tasks.files import first_lines, kind, located, walk
+from apportion.tasks.sources._formats import READERS, one_a_line
+from apportion.tasks.sources._source import Paths, paths_of
 
-_BY_SUFFIX = {
-    ".json": "natural_instructions",
-    ".jsonl": "jsonl",
-    ".parquet": "parquet",
-    ".csv": "csv",
-}
 _SAVED_DATASET = {"dataset_dict.json", "dataset_info.json"}
 
 
-def infer(path: object) -> str:
+def infer(path: Paths) -> str:
     """Return the name of the source that reads what lies at ``path``.
 
     Raises:
-        ApportionError: Nothing there, nothing known there, or files of several sources.
+        ApportionError: Nothing there, nothing known there, or files that no one source reads.
     """
-    if not isinstance(path, (str, Path)):
-        raise ApportionError("'tasks.source' is missing: several paths are read by source hub only.")
-    root = expand(path)
-    if not root.exists():
-        raise ApportionError(
-            f"There is no file or folder '{root}': check the path, or add 'source: hub' if it names a Hub data set."
-        )
-    if root.is_dir() and any((root / name).is_file() for name in _SAVED_DATASET):
+    roots = [located(one, ", or add 'source: hub' if it names a Hub data set") for _, one in paths_of(path)]
+    found = {root: walk(root) for root in roots}
+    if all(any(root / name in files for name in _SAVED_DATASET) for root, files in found.items()):
         return "hub"
-    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file() and not hidden(p, root))
-    kinds: dict[str, Path] = {}
-    for file in files:
-        suffix = Path(file.name.removesuffix(".gz")).suffix
-        if suffix in _BY_SUFFIX:
-            kinds.setdefault(_BY_SUFFIX[suffix], file)
-    if not kinds:
-        raise ApportionError(f"'{root}' holds no file of a known kind ({', '.join(_BY_SUFFIX)}): say 'source'.")
-    if len(kinds) > 1:
-        raise ApportionError(f"'{root}' holds files of several kinds ({', '.join(kinds)}): say which with 'source'.")
-    kind, example = next(iter(kinds.items()))
-    # A .json file that is a list of rows is not a Super-NaturalInstructions task but plain rows.
-    if kind == "natural_instructions" and read_text(example).lstrip().startswith("["):
-        return "jsonl"
-    return kind
+    texts: list[Path] = []
+    rows: list[Path] = []
+    objects: list[Path] = []
+    for file in (file for files in found.values() for file in files if kind(file) in READERS):
+        (texts if kind(file) == ".txt" else rows if _holds_rows(file) else objects).append(file)
+    if rows and objects:
+        raise ApportionError(
+            f"{rows[0]} holds rows and {objects[0]} one JSON object, as Super-NaturalInstructions tasks are: put them in "
+            "folders of their own, or name the files to read in a list under 'tasks.path'."
+        )
+    if objects:
+        return "natural_instructions"  # text files beside task files are lists and notes; a finding counts them
+    if not rows and not texts:
+        here = ", ".join(f"'{root}'" for root in roots)
+        raise ApportionError(
+            f"No file of a known kind ({', '.join(READERS)}) is at {here}: say 'source' or another path."
+        )
+    return "files"
+
+
+def _holds_rows(file: Path) -> bool:
+    """Say whether a file holds rows rather than one JSON object: a look at where a .json file starts."""
+    if kind(file) != ".json":
+        return True
+    first = next((line.lstrip() for line in first_lines(file) if line.strip()), "")
+    return first.startswith("[") or one_a_line(first_lines(file))

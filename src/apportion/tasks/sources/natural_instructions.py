@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -10,28 +9,30 @@ from pydantic import model_validator
 
 from apportion._errors import ApportionError
 from apportion.tasks.example import Example, RawTask
-from apportion.tasks.files import expand, files_digest, find, read_text, stem
-from apportion.tasks.sources._source import Source
+from apportion.tasks.files import expand, files_digest, find, kind, read_text, stem, walk
+from apportion.tasks.findings import counted
+from apportion.tasks.sources._formats import READERS, parse_json
+from apportion.tasks.sources._source import Reading, Source, paths_of
 
-_SUFFIXES = (".json", ".json.gz")
+_SUFFIXES = (".json",)
 
 
 class NaturalInstructions(Source):
-    """Task files, plain or gzipped: one file, or a folder of them at any depth.
+    """Task files, plain or gzipped: one file, a folder of them at any depth, or several of either.
 
     The prompt is the definition, a blank line and the input; the completion is the first reference. With ``instruction:
     apart`` the definition is the task's instruction and the prompt the input alone. The split hashes the input in either
     case, so that one input under two definitions stays on one side.
 
     Args:
-        path: File or folder.
+        path: File or folder, or a list of them.
         group_by: ``task``: each file is a task, called by the file's name; ``category``: the files of one (first)
             category are a task, called by that category.
 
     References: Wang, Mishra et al., Super-NaturalInstructions, 2022 (arXiv 2204.07705).
     """
 
-    path: str
+    path: str | tuple[str, ...]
     group_by: Literal["task", "category"] = "task"
 
     @model_validator(mode="after")
@@ -43,11 +44,11 @@ class NaturalInstructions(Source):
             )
         return self
 
-    def read(self) -> list[RawTask]:
+    def read(self) -> Reading:
         """Return the tasks, sorted by name of category, or by path; see the base class."""
         gathered: dict[str, tuple[str, list[Example], list[str]]] = {}
         raw = []
-        for file in find(self.path, _SUFFIXES):
+        for file in self._files():
             task = _read_file(file, self.group_by, self.instruction == "apart")
             if self.group_by == "task":
                 raw.append(task)
@@ -55,24 +56,32 @@ class NaturalInstructions(Source):
             _, all_examples, all_inputs = gathered.setdefault(task.name, (str(file), [], []))
             all_examples.extend(task.examples)
             all_inputs.extend(task.keys or ())
-        return raw + [RawTask(name, *gathered[name]) for name in sorted(gathered)]
+        return Reading(raw + [RawTask(name, *gathered[name]) for name in sorted(gathered)], self._left_out())
 
     def digest(self) -> str:
         """Return a digest of the files' bytes."""
-        return files_digest(find(self.path, _SUFFIXES), expand(self.path))
+        digests = [files_digest(find(path, _SUFFIXES), expand(path)) for _, path in paths_of(self.path)]
+        return digests[0] if len(digests) == 1 else " ".join(digests)
+
+    def _files(self) -> list[Path]:
+        return [file for _, path in paths_of(self.path) for file in find(path, _SUFFIXES)]
+
+    def _left_out(self) -> tuple[str, ...]:
+        found = [file for _, path in paths_of(self.path) for file in walk(expand(path))]
+        others = [file for file in found if kind(file) in READERS and kind(file) not in _SUFFIXES]
+        if not others:
+            return ()
+        return (f"{counted(len(others), 'file')} of another kind than .json (such as {others[0]}): left out.",)
 
 
 def _read_file(file: Path, group_by: str, apart: bool) -> RawTask:
-    try:
-        # Python's parser takes the bare NaN that some task files have under "URL".
-        content = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise ApportionError(f"{file}:{error.lineno} is not JSON: {error.msg.lower()}.") from None
-    fields = sorted(content) if isinstance(content, dict) else [type(content).__name__]
+    # Python's parser takes the bare NaN that some task files have under "URL".
+    content = parse_json(read_text(file), file)
     if not isinstance(content, dict) or "Definition" not in content or not isinstance(content.get("Instances"), list):
+        fields = f"an object with {', '.join(sorted(content)) or 'nothing'}" if isinstance(content, dict) else None
         raise ApportionError(
-            f"{file} is not a Super-NaturalInstructions task: it needs 'Definition' and a list 'Instances', "
-            f"but has {', '.join(fields) or 'nothing'}."
+            f"{file} holds {fields or type(content).__name__}: a .json file must hold a list of rows, a row a line, or a "
+            "Super-NaturalInstructions task with 'Definition' and a list 'Instances'."
         )
     definition = _text(content["Definition"])
     name = stem(file)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from apportion._errors import ApportionError, nearest
 from apportion.tasks.example import Example, RawTask
-from apportion.tasks.sources._source import Source
+from apportion.tasks.sources._source import Reading, Source
 
 _LETTERS = "abcdefgh"
 _VERSION = 1
@@ -115,9 +115,9 @@ class Playground(Source):
     seed: int = 0
     scale: float = Field(1.0, gt=0.0, le=1.0)
 
-    def read(self) -> list[RawTask]:
+    def read(self) -> Reading:
         """Return the twenty tasks."""
-        return [self._task(name, rule) for name, rule in RULES.items()]
+        return Reading([self._task(name, rule) for name, rule in RULES.items()])
 
     def digest(self) -> str:
         """Return a digest that changes with the rules' version."""
