@@ -159,8 +159,8 @@ class TestColumns:
         }
 
     def test_conversations_and_ids(self, jsonl):
-        chat = [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "so."}]
-        rows = [{"dialogue": [{"role": "system", "content": str(i)}, *chat], "key": f"k{i}"} for i in range(20)]
+        answer = {"role": "assistant", "content": "so."}
+        rows = [{"dialogue": [{"role": "user", "content": f"why {i}?"}, answer], "key": f"k{i}"} for i in range(20)]
         tasks = load_tasks(jsonl(rows), columns={"messages": "dialogue", "id": "key"})
         assert {e.id for e in everything(tasks)["rows"]} == {f"k{i}" for i in range(20)}
 
