@@ -20,7 +20,8 @@ from tests.training.runs import run
 
 GPT2 = "model.config={model_type: gpt2, n_embd: 16, n_layer: 1, n_head: 2}"
 GEMMA = (
-    "model.config={model_type: gemma3_text, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, head_dim: 8}"
+    "model.config={model_type: gemma3_text, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, "
+    "num_key_value_heads: 2, head_dim: 8}"
 )
 NAMED = "model={name: somewhere}"
 

@@ -44,6 +44,8 @@ _PRODUCTS: dict[Callable[..., Any], int] = {
     **dict.fromkeys((Tensor.matmul, Tensor.__matmul__, Tensor.mm, Tensor.bmm), 0),
     **dict.fromkeys((torch.addmm, torch.baddbmm), 1),
 }
+# What torch raises where the shapes of a model, made of any config, do not go together.
+_FAILURES = (RuntimeError, ValueError, TypeError, ArithmeticError, AssertionError, LookupError, AttributeError)
 _UNPRICED = (torch.einsum, functional.conv1d, functional.conv2d, functional.bilinear, torch.tensordot)
 
 
@@ -187,7 +189,7 @@ def count_products(model: nn.Module, run: Callable[[], object]) -> dict[str, int
     the model, which is in eval mode and attends by plain products meanwhile.
 
     Raises:
-        ApportionError: A kind of product that has no price here.
+        ApportionError: A kind of product that has no price here, or shapes that do not go together.
     """
     products = _Products()
     hooks: list[RemovableHandle] = []
@@ -198,6 +200,8 @@ def count_products(model: nn.Module, run: Callable[[], object]) -> dict[str, int
     try:
         with _eager(model), torch.enable_grad(), saved_tensors_hooks(products.saved, lambda tensor: tensor), products:
             run()
+    except _FAILURES as error:
+        raise ApportionError(f"A model of these shapes cannot read a text: {error}. Check 'model.config'.") from error
     finally:
         for hook in hooks:
             hook.remove()

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from apportion._errors import ApportionError
+
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: one YAML file.")]
 Assignments = Annotated[
     list[str] | None,
@@ -26,6 +28,23 @@ def recipe_values(recipe: Path, assignments: list[str] | None) -> dict[str, Any]
     from apportion.plans.recipe import overridden, read_yaml
 
     return overridden(read_yaml(recipe), assignments or [])
+
+
+def listed(text: str) -> list[str]:
+    """Read names by comma."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def seed_numbers(text: str) -> list[int]:
+    """Read seeds by comma.
+
+    Raises:
+        ApportionError: One is no whole number.
+    """
+    for part in listed(text):
+        if not (part.isascii() and part.isdigit()):
+            raise ApportionError(f"'--seeds' takes whole numbers by comma, such as 0,1,2; '{part}' is none.")
+    return [int(part) for part in listed(text)]
 
 
 def quiet_libraries() -> None:

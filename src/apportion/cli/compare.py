@@ -8,7 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from apportion._errors import ApportionError
-from apportion.cli._options import Assignments, Json, RecipeFile, print_json, quiet_libraries, recipe_values
+from apportion.cli._options import (
+    Assignments,
+    Json,
+    RecipeFile,
+    listed,
+    print_json,
+    quiet_libraries,
+    recipe_values,
+    seed_numbers,
+)
 
 
 def compare(
@@ -26,10 +35,10 @@ def compare(
     Runs that the folder holds are kept where they are finished, and go on where they are not.
     """
     values = recipe_values(recipe, assignments)
-    arms = _list(methods) if methods is not None else list(values.get("arms") or {})
+    arms = listed(methods) if methods is not None else list(values.get("arms") or {})
     if not arms:
         raise ApportionError("Nothing to compare: name methods with --methods, such as uniform,proportional,adapt.")
-    numbers = [_seed(text) for text in _list(seeds)]
+    numbers = seed_numbers(seeds)
     from apportion.plans.compare import compare_recipe
     from apportion.reports import write_report
     from apportion.signals.ranks import rank
@@ -61,13 +70,3 @@ def _print(folder: Path, summary: Any, report: Path) -> None:  # noqa: ANN401
     said = verdict_on(folder)
     console.print("\n".join([said.headline, *said.details]), markup=False)
     console.print(f"Runs:   {folder}\nReport: {report}", soft_wrap=True, markup=False)
-
-
-def _list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ApportionError(f"'--seeds' takes whole numbers by comma, such as 0,1,2; '{text}' is none.")
-    return int(text)

@@ -170,7 +170,7 @@ def assemble(recipe: Recipe, data: Data, flops: Prices, output: Path) -> Parts:
         method,
         method.init(data.sizes),
         pool=data.steer,
-        train_pool=_train_pool(data),
+        train_pool=train_pool(data),
         allowance=allowance,
         ledger=ledger,
         flops=flops,
@@ -224,7 +224,8 @@ def make_weighing(recipe: Recipe, data: Data, args: TrainingArguments, allowance
     )
 
 
-def _train_pool(data: Data) -> list[list[Picked]]:
+def train_pool(data: Data) -> list[list[Picked]]:
+    """Return, per task, the training examples that `forward` and `unrolled` look ahead with, in a seeded order."""
     pools: list[list[Picked]] = []
     for index, task in enumerate(data.tasks.tasks):
         order = np.random.default_rng([2, index]).permutation(len(task.train))[:1024]

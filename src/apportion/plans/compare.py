@@ -10,7 +10,7 @@ from typing import Any
 from apportion._errors import ApportionError, nearest
 from apportion.mixtures import MIXTURES
 from apportion.plans.recipe import Recipe, parse_recipe
-from apportion.plans.run import prepare, run_recipe
+from apportion.plans.run import prepare, run_recipe, settle
 from apportion.runs import comparison_summary, is_run, read_comparison, read_run, summarise
 from apportion.signals.ranks import rank
 from apportion.training.recorder import Show
@@ -60,8 +60,11 @@ def compare_recipe(
         raise ApportionError(f"'{root}' is the folder of a single run: give a new folder for the comparison.")
     if not methods or not seeds:
         raise ApportionError("A comparison needs at least one method and one seed.")
-    recipes = {(arm, seed): _arm(values, arm, seed) for seed in dict.fromkeys(seeds) for arm in dict.fromkeys(methods)}
+    recipes = {
+        (arm, seed): arm_recipe(values, arm, seed) for seed in dict.fromkeys(seeds) for arm in dict.fromkeys(methods)
+    }
     folders = {(arm, seed): root / arm / f"seed-{seed}" for arm, seed in recipes}
+    recipes = {key: settle(recipe, folders[key])[0] for key, recipe in recipes.items()}
     waiting = [key for key, recipe in recipes.items() if not _is_finished(folders[key], recipe)]
     for key in waiting:
         prepare(recipes[key], folders[key])
@@ -91,7 +94,12 @@ def arm_values(values: Mapping[str, Any], arm: str) -> dict[str, Any]:
     return {**base, "mixture": {"type": arm}}
 
 
-def _arm(values: Mapping[str, Any], arm: str, seed: int) -> Recipe:
+def arm_recipe(values: Mapping[str, Any], arm: str, seed: int) -> Recipe:
+    """Return the recipe of one arm with one seed.
+
+    Raises:
+        ApportionError: Anything wrong with it, or a name that cannot be a folder's.
+    """
     if not arm or "/" in arm or arm.startswith("."):
         raise ApportionError(f"'{arm}' cannot be an arm's name: it becomes a folder's.")
     return parse_recipe({**arm_values(values, arm), "seed": seed})

@@ -39,12 +39,18 @@ def share(value: object) -> float:
 
 
 class ValidationSpec(Config):
-    """How often the report's validation losses are measured, and on how many examples a task."""
+    """How often the report's validation losses are measured, and on how many examples a task.
 
-    every: float = 0.05
+    ``every`` None is settled by what a validation costs (`plans.spending.with_cadence`).
+    """
+
+    every: float | None = None
     examples_per_task: int = Field(default=64, ge=1)
 
-    _share = field_validator("every", mode="before")(share)
+    @field_validator("every", mode="before")
+    @classmethod
+    def _share(cls, value: object) -> float | None:
+        return None if value is None else share(value)
 
 
 class SelectionSpec(Config):

@@ -26,6 +26,7 @@ from apportion.plans.build import Data, Parts, assemble, load_data, make_model, 
 from apportion.plans.fit import check_fit
 from apportion.plans.hypernet import save_base, teacher_factors
 from apportion.plans.recipe import Recipe, parse_recipe
+from apportion.plans.spending import validation_every, with_cadence
 from apportion.plans.teachers import charge_teacher, folders_of, teacher_recipe
 from apportion.runs import RunFolder
 from apportion.runs.atomic import write_error
@@ -34,6 +35,7 @@ from apportion.signals.ranks import leave_at_exit, one_first, rank, told, wait, 
 from apportion.training.checkpoint import load_state, newest_checkpoint
 from apportion.training.models import parameters
 from apportion.training.recorder import Recorder, Show, effective_tasks
+from apportion.training.sizes import check_memory
 from apportion.training.trainer import BudgetTrainer
 from apportion.weights._weighting import Weighting
 
@@ -63,17 +65,28 @@ def prepare(recipe: Recipe, out: str | Path) -> tuple[Data, Parts]:
         ApportionError: Anything wrong with them.
     """
     recipe.tasks.keep_out(Path(out))
+    recipe, data = settle(recipe, out)
     if rank() == 0:
         RunFolder.check(out, recipe.resolved())
+    shapes = make_model(recipe, data, meta=True)
+    check_memory(shapes)
+    parts = assemble(recipe, data, prices_of(shapes), Path(out))
+    check_fit(shapes, data, parts, _ahead(recipe, data, parts, Path(out)))
+    return data, parts
+
+
+def settle(recipe: Recipe, out: str | Path) -> tuple[Recipe, Data]:
+    """Load the data, and return it behind the recipe with what follows from it written out.
+
+    Raises:
+        ApportionError: Anything wrong with them.
+    """
     if world() > 1:
         recipe.arguments(Path(out))  # where the processes find each other
         leave_at_exit()
     with one_first():
         data = load_data(recipe)
-    shapes = make_model(recipe, data, meta=True)
-    parts = assemble(recipe, data, prices_of(shapes), Path(out))
-    check_fit(shapes, data, parts, _ahead(recipe, data, parts, Path(out)))
-    return data, parts
+    return with_cadence(recipe, data), data
 
 
 def _ahead(recipe: Recipe, data: Data, parts: Parts, out: Path) -> float:
@@ -109,6 +122,7 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
     Raises:
         ApportionError: Anything wrong with recipe, data, model or folder; before training starts nothing is written.
     """
+    recipe, _ = settle(recipe, out)
     data, parts = prepare(recipe, out)
     # Loaded before the folder is made, for the same reason.
     model = make_model(recipe, data)
@@ -117,7 +131,7 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
         recorder = Recorder(
             data.tasks.names,
             parts.report,
-            every=recipe.validation.every,
+            every=validation_every(recipe),
             ledger=parts.ledger,
             flops=parts.flops,
             affords=parts.allowance.affords,

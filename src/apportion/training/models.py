@@ -28,15 +28,18 @@ from apportion._errors import ApportionError, nearest
 from apportion.tasks import TasksSpec, ensure_pad, load_tokenizer_trained
 from apportion.tasks.files import expand
 from apportion.tasks.network import hub
+from apportion.training.sizes import check_heads, check_parameters, check_sizes
 
 _REFUSALS = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
+# What transformers' constructors raise of configs that they do not check themselves.
+_IMPOSSIBLE = (*_REFUSALS, ArithmeticError, AssertionError, AttributeError, IndexError, MemoryError)
 
 
 class TokenizerSpec(Config):
     """A tokenizer trained from the tasks' train splits."""
 
     train: Literal["bpe", "character"]
-    vocab_size: int = Field(4096, ge=16)
+    vocab_size: int = Field(4096, ge=16, le=2**20)
 
 
 class ModelSpec(Config):
@@ -95,21 +98,25 @@ def model_config(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase | None) -> 
     """Return the transformers config, from scratch ones sized to the tokenizer.
 
     Raises:
-        ApportionError: Unknown key (with the nearest), or a config that does not load.
+        ApportionError: Unknown key (with the nearest), a config that does not load, or sizes that no model can have.
     """
     if spec.config is None:
-        return _loaded(
+        config = _loaded(
             lambda place: AutoConfig.from_pretrained(place, trust_remote_code=False),
             str(spec.name),
             "model",
             ("config.json",),
         )
+        _check_config(config, f"{spec.name}/config.json: ")
+        return config
     settings = dict(spec.config)
     kind = settings.pop("model_type")
     known = set(CONFIG_MAPPING[kind]().to_dict()) | {"attn_implementation", "rope_theta"}
     for key in settings:
         if key not in known:
             raise ApportionError(f"Unknown key 'model.config.{key}'{nearest(key, known)}.")
+    # Before transformers sees them: it makes a list entry of each layer.
+    check_sizes(settings, CONFIG_MAPPING[kind].attribute_map, "model.config.")
     if tokenizer is not None:
         settings = {
             "vocab_size": len(tokenizer),
@@ -119,9 +126,17 @@ def model_config(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase | None) -> 
             **({"decoder_start_token_id": tokenizer.pad_token_id} if CONFIG_MAPPING[kind]().is_encoder_decoder else {}),
         } | settings
     try:
-        return AutoConfig.for_model(kind, **settings)
-    except (TypeError, ValueError, StrictDataclassError) as error:
+        config = AutoConfig.for_model(kind, **settings)
+    except (*_IMPOSSIBLE, StrictDataclassError) as error:
         raise ApportionError(f"'model.config' is no {kind} config: {_first_line(error.__cause__ or error)}") from None
+    _check_config(config, "model.config.")
+    return config
+
+
+def _check_config(config: Any, where: str) -> None:  # noqa: ANN401
+    text = config.get_text_config()  # of a model that sees or hears too, the part that reads
+    for check in (check_sizes, check_heads):
+        check(text.to_dict(), text.attribute_map, where)
 
 
 def build_model(
@@ -154,10 +169,11 @@ def build_model(
         with torch.device("meta" if meta else "cpu"):
             try:
                 model: Any = kind.from_config(config, **extra)
-            except _REFUSALS as error:
+            except _IMPOSSIBLE as error:
                 raise ApportionError(
                     f"No model follows from '{spec.name or 'model.config'}': {_first_line(error)}"
                 ) from None
+        check_parameters(parameters(model)["total"], spec.name or "model.config")
     else:
         model = _loaded(
             lambda place: kind.from_pretrained(
