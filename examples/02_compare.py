@@ -21,7 +21,7 @@ MODEL = {
 
 with tempfile.TemporaryDirectory() as folder:
     comparison = ap.compare(
-        ["uniform", "proportional", ap.mixtures.Loss(every=0.2, examples_per_task=4)],
+        ["uniform", "proportional", ap.mixtures.Loss(examples_per_task=4)],
         model=MODEL,
         tasks={"source": "playground", "scale": 0.05},
         budget="1500",

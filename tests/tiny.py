@@ -47,6 +47,43 @@ def tiny_model(architecture: str, *, lora: bool = False, dtype=torch.float32, se
     return model
 
 
+# Learned absolute positions, and Falcon, whose blocks add in place.
+OTHERS = ("gpt2", "opt", "gpt_neo")
+_OTHERS = {
+    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 32},
+    "opt": {
+        "hidden_size": 16,
+        "ffn_dim": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 32,
+        "word_embed_proj_dim": 16,
+    },
+    "gpt_neo": {
+        "hidden_size": 16,
+        "num_layers": 2,
+        "num_heads": 4,
+        "attention_types": [[["global"], 2]],
+        "max_position_embeddings": 32,
+    },
+    "falcon": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4},
+}
+
+
+def other_model(architecture: str, lora: bool = False, seed: int = 0):
+    """A tiny causal model of a family with settings of its own, in evaluation mode."""
+    torch.manual_seed(seed)
+    settings = {"vocab_size": 61, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **_OTHERS[architecture]}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **settings))
+    if lora:
+        model = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", lora_dropout=0.0))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    return model.eval()
+
+
 class _TorchInDouble:
     """The torch module as modelling code sees it; a cast to float32 leaves the dtype as it is."""
 

@@ -44,6 +44,23 @@ class TestTeacher:
         assert torch.allclose(model.teacher_logits(batch_of()), plain, atol=1e-6)
         assert not torch.allclose(plain, model.logits(batch_of(), None), atol=1e-2)
 
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_it_is_the_base_as_it_was_whatever_training_makes_of_it(self, family):
+        model = make_tagi(family, kl=1.0, base="norms_and_embeddings")
+        before, answers = model.teacher_logits(batch_of()), model(batch_of()).logits
+        for parameter in (p for p in model.base.parameters() if p.requires_grad):
+            with torch.no_grad():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        assert torch.equal(model.teacher_logits(batch_of()), before)
+        assert not torch.allclose(model(batch_of()).logits, answers, atol=1e-2)
+        # Of what is not trained there is one copy, and nothing of the teacher is trained or saved.
+        kept = dict(model.teacher.named_parameters())
+        for name, parameter in model.base.named_parameters():
+            if name.replace("base.", "") in kept:
+                assert (kept[name] is parameter) == (not parameter.requires_grad)
+        assert not any(parameter.requires_grad for parameter in kept.values())
+        assert not any("teacher" in name for name in model.state_dict())
+
     def test_start_tokens_are_not_doubled(self):
         model = make_tagi("llama", kl=1.0)
         bos = model.config.bos_token_id

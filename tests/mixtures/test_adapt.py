@@ -7,6 +7,7 @@ from apportion._errors import ApportionError
 from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Feedback, TaskSizes
 from apportion.mixtures.adapt import logit_gradient, reducible
+from tests.references import logit_gradient as literal
 
 ONES = torch.ones(4, dtype=torch.float64)
 TASKS = TaskSizes(("a", "b", "c", "d"), ONES, ONES)
@@ -29,17 +30,56 @@ def n_eff(p):
     return float(torch.exp(-(p * p.log()).sum()))
 
 
-@given(logits=rows, slope=rows, entropy=st.sampled_from([0.0, 1e-3, 0.5]))
-@settings(max_examples=50, deadline=None)
-def test_logit_gradient_is_autograds(logits, slope, entropy):
-    # J is linear in p to first order: dJ/dp_i = -slope_i, and s_i = p_i * slope_i is what task i's draws account for.
-    w, slope = vector(logits).requires_grad_(), vector(slope)
-    p = torch.softmax(w, 0)
-    literal = -(slope * p).sum() - entropy * -(p * p.log()).sum()
-    literal.backward()
-    p = p.detach()
-    assert torch.allclose(logit_gradient(p * slope, p, entropy), w.grad, atol=1e-12)
-    assert abs(float(logit_gradient(p * slope, p, entropy).sum())) < 1e-12
+@given(
+    logits=rows,
+    prior=rows,
+    slopes=rows,
+    lengths=st.none() | st.lists(st.floats(1, 200), min_size=4, max_size=4),
+    floor=st.sampled_from([0.0, 0.1, 0.5, 0.9]),
+    entropy=st.sampled_from([0.0, 1e-3, 0.5]),
+)
+@settings(max_examples=200, deadline=None)
+def test_logit_gradient_is_autograds(logits, prior, slopes, lengths, floor, entropy):
+    w, prior, slopes = vector(logits), vector(prior), vector(slopes)
+    lengths = None if lengths is None else vector(lengths)
+    p = literal.mixture(w, prior, floor)
+    drawn = None if lengths is None else literal.rates(p, lengths)
+    # What a step's draws of task i account for is its rate times its slope.
+    alignment = (p if drawn is None else drawn) * slopes
+    got = logit_gradient(alignment, torch.softmax(w + prior, 0), entropy, floor, drawn)
+    assert torch.allclose(got, literal.gradient(w, prior, floor, lengths, slopes, entropy), atol=1e-12)
+    assert abs(float(got.sum())) < 1e-12
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.3])
+@pytest.mark.parametrize("unit", ["examples", "tokens"])
+def test_tasks_of_equal_use_move_nothing(unit, floor):
+    """Whatever their lengths and shares: the gradient of a sum that does not depend on the logits is zero."""
+    mixture = MIXTURES.build({"type": "adapt", "unit": unit, "floor": floor, "entropy": 0.0, "memory": 1.0})
+    state = mixture.init(TaskSizes(TASKS.names, ONES, vector([2.0, 5.0, 40.0, 200.0])))
+    state = {**state, "logits": vector([1.0, -0.5, 0.2, 0.7]), "scale": ONES[0]}
+    moved = mixture.update({**state, "updates": torch.tensor(1)}, Feedback(0.5, alignment=0.3 * mixture.rates(state)))
+    assert torch.allclose(moved["logits"], state["logits"], atol=1e-12)
+
+
+def test_the_step_goes_by_the_rates_that_examples_are_drawn_at():
+    mixture = MIXTURES.build({"type": "adapt", "unit": "tokens", "floor": 0.2, "memory": 1.0, "prior": 0.5})
+    lengths = vector([2.0, 5.0, 40.0, 200.0])
+    state = mixture.init(TaskSizes(TASKS.names, 3 * ONES, 3 * lengths))
+    state = mixture.update(state, Feedback(0.1, losses=vector([2.0, 1.0, 3.0, 0.5])))
+    slopes, prior = vector([0.3, -0.2, 0.1, 0.7]), 0.5 * (vector([2.0, 1.0, 3.0, 0.5]) + 0.02).log()
+    rates = mixture.rates(state)
+    assert torch.allclose(rates, literal.rates(mixture.proportions(state), lengths))
+    slow = literal.gradient(torch.zeros_like(prior), prior, 0.2, lengths, slopes, mixture.entropy)
+    moved = mixture.update(state, Feedback(0.2, alignment=rates * slopes))["logits"]
+    assert torch.allclose(moved, -mixture.learning_rate * slow / slow.square().mean().sqrt(), atol=1e-12)
+
+
+def test_a_share_that_underflows_has_a_gradient_all_the_same():
+    got = logit_gradient(vector([0.2, 0.1, 0.0, 0.0]), vector([0.6, 0.4, 0.0, 0.0]), 1e-3)
+    assert torch.isfinite(got).all()
+    rates = literal.rates(vector([0.6, 0.4, 0.0, 0.0]), vector([1.0, 2.0, 3.0, 4.0]))
+    assert torch.isfinite(logit_gradient(rates, vector([0.6, 0.4, 0.0, 0.0]), 1e-3, 0.0, rates)).all()
 
 
 def test_it_follows_the_task_that_helps_and_keeps_the_floor():

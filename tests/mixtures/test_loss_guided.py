@@ -63,7 +63,7 @@ def test_slopes_are_the_least_squares_ones(n, seed):
 
 
 def test_progress_by_hand():
-    # Exact lines: falling by 0.1 and by 0.3 a validation, and flat; 10 validations left.
+    # Exact lines: falling by 0.1 and by 0.3 a measurement, and flat; as much as 10 of them left.
     losses = torch.stack([tensor(5 - 0.1 * k, 2 - 0.3 * k, 4.0) for k in range(5)])
     p = by_progress(losses, torch.arange(5).double(), left=10, noise=1e-3, gamma=0.2)
     to_gain = [1.0 + 1e-3, 0.8 + 1e-3, 1e-3]  # the second is capped by the loss that is left, 2 - 1.2
@@ -71,11 +71,11 @@ def test_progress_by_hand():
     assert p.tolist() == pytest.approx(wanted, abs=1e-6)
 
 
-def test_progress_counts_the_validations_that_are_left():
+def test_progress_counts_what_is_left_of_the_budget():
     rows = [(5 - 0.01 * k, 5 - 0.02 * k, 5.0) for k in range(6)]
     p, _ = run("progress", rows)
-    left = (1 - 5 * 0.02) / 0.02
-    to_gain = [0.01 * left + 1e-3, 0.02 * left + 1e-3, 1e-3]
+    left = 1 - 5 * 0.02
+    to_gain = [0.01 / 0.02 * left + 1e-3, 0.02 / 0.02 * left + 1e-3, 1e-3]
     assert p.tolist() == pytest.approx([0.8 * g / sum(to_gain) + 0.2 / 3 for g in to_gain], abs=1e-5)
 
 
@@ -116,7 +116,9 @@ def test_a_diverged_loss_is_said(name, bad):
         ({"type": "loss", "temperature": 0}, "temperature"),
         ({"type": "loss", "gamma": 1.1}, "gamma"),
         ({"type": "loss", "ema": 1}, "ema"),
-        ({"type": "loss", "every": 0}, "every"),
+        ({"type": "loss", "refresh": 0}, "refresh"),
+        ({"type": "progress", "max_cost": 0}, "max_cost"),
+        ({"type": "progress", "every": 0.02}, "every"),
         ({"type": "progress", "window": 2}, "window"),
         ({"type": "progress", "noise": 0}, "noise"),
         ({"type": "progress", "examples_per_task": 0}, "examples_per_task"),

@@ -95,7 +95,8 @@ def test_instructions_as_long_as_the_encoder_takes_and_no_longer():
     with pytest.raises(ApportionError, match="of a has 11 tokens but the model's encoder takes 10: shorten it"):
         encode_instructions({"a": "x" * 9}, tokenizer, config)
     # T5's positions are relative, whatever its published configs say of n_positions.
-    assert len(encode_instructions({"a": "x" * 900}, tokenizer, base_config("t5", n_positions=512))[0]) == 902
+    ids = encode_instructions({"a": "x" * 900}, tokenizer, base_config("t5", n_positions=512))[0]
+    assert len(ids) == 903 and int(ids[-1]) == 2  # and the end token, as behind every text that it was pretrained on
 
 
 class TestStarts:
@@ -129,7 +130,7 @@ class TestPlans:
 
     def test_what_steering_costs(self):
         adapt = "mixture={type: adapt, estimator: forward, refresh: 8, examples_per_task: 1}"
-        for mixture in ("mixture=loss", adapt):
+        for mixture in ("mixture={type: loss, max_cost: 1}", adapt):
             assert plan_recipe(parse_recipe(overridden(SCRATCH, [mixture]))).accounts["meta"]["flops"] > 0
 
 

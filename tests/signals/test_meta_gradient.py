@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import Trainer, TrainingArguments
 
 from apportion._errors import ApportionError
-from apportion.signals.in_run import InRunRead
-from apportion.signals.inner_step import AdamStep, SgdStep, of_optimizer
+from apportion.signals.in_run import InRunRead, check_readable
+from apportion.signals.inner_step import FOLLOWED, AdamStep, SgdStep, check_followed, of_optimizer
 from apportion.signals.losses import example_losses, task_losses
 from apportion.signals.meta_gradient import direction, forward, trainable, unrolled
 from apportion.signals.objective import SmoothWorst, smooth_worst
 from apportion.tasks.batches import collate
 from tests.references import meta_gradient as reference
-from tests.tiny import ARCHITECTURES, norms_in_double, tiny_model
+from tests.tiny import ARCHITECTURES, OTHERS, norms_in_double, other_model, tiny_model
 
 T = 3
 EVERY_MODEL = [(a, lora) for a in ARCHITECTURES for lora in (False, True)]
@@ -27,6 +29,17 @@ EVERY_MODEL = [(a, lora) for a in ARCHITECTURES for lora in (False, True)]
 def _double_where_double():
     with norms_in_double():
         yield
+
+
+def assert_readable(architecture, lora=False, packed=False):
+    with torch.device("meta"):
+        model = other_model(architecture, lora)
+    check_readable(model, packed)
+
+
+def example_losses_apart(model, batch):
+    """Each example's loss with a graph of its own."""
+    return [example_losses(model, batch)[k] for k in range(len(batch))]
 
 
 def make_batch(seed, per_task=2, n_tasks=T, vocab=61, longest=14):
@@ -105,6 +118,87 @@ def test_in_run_reads_each_examples_product_with_u(architecture, lora, dtype, to
     assert relative(read(model, batch, u), slow) < tolerance
 
 
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("architecture", OTHERS)
+def test_in_run_reads_positions_that_rows_share_and_rows_laid_end_to_end(architecture, lora):
+    model = other_model(architecture, lora).double()
+    assert_readable(architecture, lora)
+    batch = make_batch(4)
+    u, _ = direction(model, [make_batch(5)], T, SmoothWorst(0.3))
+    slow = torch.stack(
+        [
+            reference.gradient(model, reference.one_example_loss(model, batch, k)) @ reference.flat(u.values())
+            for k in range(len(batch))
+        ]
+    )
+    model.zero_grad()
+    assert relative(read(model, batch, u), slow) < 1e-8  # GPT-Neo's attention is in fp32
+    seen = {name: parameter.grad for name, parameter in trainable(model).items()}
+    model.zero_grad()
+    example_losses(model, batch).mean().backward()
+    for name, parameter in trainable(model).items():
+        torch.testing.assert_close(parameter.grad, seen[name])
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "opt"])
+def test_in_run_reads_packed_rows_of_learned_positions(architecture):
+    """OPT's look-up takes its positions by keyword; packed ones start again within a row."""
+    model = other_model(architecture).double()
+    batch = make_batch(4)
+    examples = [
+        (batch.input_ids[k][: int(batch.attention_mask[k].sum())].numpy(), labels_of(batch, k))
+        for k in range(len(batch))
+    ]
+    rows = [[0, 1, 2], [3, 4], [5]]
+    packed = collate(examples, batch.tasks.tolist(), 0, rows)
+    assert_readable(architecture, packed=True)
+    u, _ = direction(model, [make_batch(5)], T, SmoothWorst(0.3))
+    slow = torch.stack(
+        [reference.gradient(model, loss) @ reference.flat(u.values()) for loss in example_losses_apart(model, packed)]
+    )
+    got = read(model, packed, u)
+    torch.testing.assert_close(got.sum(), slow.sum())
+    if architecture == "gpt2":  # transformers' OPT lets packed examples see each other, so their losses share gradients
+        assert relative(got, slow) < 1e-10
+
+
+def test_a_model_that_writes_over_its_layers_outputs_is_refused_on_its_shapes():
+    with pytest.raises(ApportionError, match=r"'falcon' writes over.*'forward'"):
+        assert_readable("falcon")
+
+
+def test_a_model_that_mixes_its_rows_is_refused_on_its_shapes():
+    class Mixing(nn.Module):
+        config = SimpleNamespace(_attn_implementation="sdpa", model_type="mixing")
+
+        def __init__(self):
+            super().__init__()
+            self.embed, self.up = nn.Embedding(9, 4), nn.Linear(4, 9)
+
+        def set_attn_implementation(self, name):
+            self.config._attn_implementation = name
+
+        def forward(self, input_ids, attention_mask, use_cache):
+            return SimpleNamespace(logits=self.up(self.embed(input_ids).transpose(0, 1)))
+
+    with torch.device("meta"):
+        model = Mixing()
+    with pytest.raises(ApportionError, match="'up' does not keep examples apart"):
+        check_readable(model, packed=False)
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("architecture", "lora"), EVERY_MODEL)
+def test_what_can_be_read_is_found_so_on_its_shapes_which_stay_as_they_were(architecture, lora, packed):
+    with torch.device("meta"):
+        model = tiny_model(architecture, lora=lora)
+    attention = model.config._attn_implementation
+    check_readable(model, packed)
+    assert model.config._attn_implementation == attention
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 @pytest.mark.parametrize(("architecture", "lora"), EVERY_MODEL)
 def test_in_run_equals_unrolled_as_the_step_vanishes(architecture, lora):
     model = tiny_model(architecture, lora=lora, dtype=torch.float64)
@@ -132,6 +226,38 @@ def test_in_run_survives_gradient_checkpointing_and_leaves_gradients_alone(lora,
     assert relative(read(model, batch, u), expected) < 1e-10
     for ours, theirs in zip(trainable(model).values(), trainable(plain).values(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "opt"])
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("several", [False, True])
+def test_the_direction_is_measured_without_dropout_while_activations_are_recomputed(architecture, lora, several):
+    """OPT's layers drop out by themselves, Llama's attention does, LoRA's modules do."""
+    make = other_model if architecture == "opt" else tiny_model
+    model = make(architecture, lora=lora)
+    batches = [make_batch(1), make_batch(2)] if several else [make_batch(1)]
+    expected, v = direction(model, batches, T, SmoothWorst(0.3))
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.3
+        for key in ("attention_dropout", "dropout"):
+            if isinstance(getattr(module, key, None), float):
+                setattr(module, key, 0.3)
+    if lora:
+        model.enable_input_require_grads()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    layers = []
+    for module in model.modules():
+        if type(module).__name__ in ("OPTAttention", "LlamaAttention"):
+            module.register_forward_pre_hook(lambda module, args: layers.append(module))
+    u, losses = direction(model, batches, T, SmoothWorst(0.3))
+    torch.testing.assert_close(losses, v)
+    assert relative(reference.flat(u.values()), reference.flat(expected.values())) < 1e-4
+    assert len(layers) == (12 if several else 4)  # twice each, but once where only losses are wanted
+    assert all(module.training for module in model.modules())
+    noisy = [float(example_losses(model, batches[0]).mean().detach()) for _ in range(2)]
+    assert noisy[0] != noisy[1]
 
 
 def test_in_run_counts_an_eos_that_is_also_the_padding_token():
@@ -227,6 +353,24 @@ def test_adam_step_is_torchs_own():
     optimizer.step()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.detach(), expected[name])
+
+
+@pytest.mark.parametrize("optim", ["adafactor", "lion_32bit", "rmsprop", "adamw_bnb_8bit"])
+def test_an_optimizer_whose_step_is_not_known_is_refused_by_name(optim):
+    with pytest.raises(ApportionError, match=f"'{optim}'.*adamw_torch, adamw_torch_fused, sgd|sgd.*'{optim}'"):
+        check_followed(optim)
+
+
+@pytest.mark.parametrize("optim", FOLLOWED)
+def test_the_optimizers_followed_are_those_whose_state_is_read(optim):
+    args = TrainingArguments(output_dir="nowhere", optim=optim, use_cpu=True)
+    model = nn.Linear(4, 3)
+    kind, settings = Trainer.get_optimizer_cls_and_kwargs(args)
+    optimizer = kind(model.parameters(), **settings)
+    model(torch.randn(5, 4)).square().sum().backward()
+    optimizer.step()
+    inner = of_optimizer(optimizer, {p: n for n, p in model.named_parameters()}, 0.1)
+    assert isinstance(inner, SgdStep) if optim == "sgd" else set(inner.moments) == {"weight", "bias"}
 
 
 def test_adam_derivative_is_autograds():

@@ -79,8 +79,11 @@ class TestBudget:
 
 class TestMethods:
     SETTINGS = (
-        ("mixture={type: loss, every: 0.2, examples_per_task: 2}", "weights={type: linupper, warmup: 2}"),
-        ("mixture={type: progress, every: 0.2, examples_per_task: 2}", "weights=bm25"),
+        (
+            "mixture={type: loss, refresh: 5, max_cost: 0.5, examples_per_task: 2}",
+            "weights={type: linupper, warmup: 2}",
+        ),
+        ("mixture={type: progress, refresh: 5, max_cost: 0.5, examples_per_task: 2}", "weights=bm25"),
         (ADAPT, "weights=uniform"),
         (ADAPT, "hypernet.memory=true"),
     )

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from apportion._errors import ApportionError
@@ -105,6 +106,8 @@ class TestLoraTeachers:
         # A teacher of several tasks reads their instructions, one of a single task does not.
         tasks = [(folder / "recipe.yaml").read_text() for folder in folders]
         assert "instruction: prompt" in tasks[0] and "instruction: apart" in tasks[1]
+        # Both are split as all of the hypernetwork's tasks are.
+        assert all(yaml.safe_load(text)["tasks"]["split_with"] == ["copy", "reverse", "upper"] for text in tasks)
 
         # Their adapters serve again, to the same end and at the same charge.
         again = (*settings, f"hypernet.teachers.run={done.path}")

@@ -32,7 +32,10 @@ METHODS = {
         "training.per_device_eval_batch_size=200",
         "weights={type: adapt, normalise: true, refresh: 5, anchors: 20}",
     ),
-    "losses": ("mixture={type: loss, every: 0.1, examples_per_task: 1}", "weights={type: linupper, warmup: 2}"),
+    "losses": (
+        "mixture={type: loss, refresh: 2, max_cost: 0.5, examples_per_task: 1}",
+        "weights={type: linupper, warmup: 2}",
+    ),
     "forward": (
         "mixture={type: adapt, estimator: forward, refresh: 8, examples_per_task: 1}",
         "weights.type=bm25",

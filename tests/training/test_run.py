@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from apportion._errors import ApportionError
 from apportion.budget.flops import ModelFlops
 from apportion.budget.prices import Work
 from apportion.mixtures import MIXTURES, Adapt
 from apportion.plans.build import load_data, make_model, make_sampler
+from apportion.plans.plan import plan_recipe
 from apportion.plans.recipe import overridden, parse_recipe
 from apportion.plans.run import run_recipe
 from apportion.runs import read_run
@@ -150,6 +152,38 @@ def test_the_read_is_charged_in_the_steps_that_read_and_only_there(tmp_path):
     assert weights(reads[5]) == weights(reads[0])
 
 
+def _measured(done):
+    """Steps before which the losses were measured, and what measuring and training had cost by the end of each step."""
+    records = [record for record in history(done) if "loss" in record]
+    spent = [[r["spent"].get(a, {"flops": 0.0})["flops"] for r in records] for a in ("meta", "train")]
+    assert [record["step"] for record in records][:3] == [1, 2, 3]
+    return [k for k in range(1, len(records)) if spent[0][k] > spent[0][k - 1]], np.array(spent)
+
+
+@pytest.mark.parametrize("mixture", ["loss", "progress"])
+def test_losses_are_measured_every_so_many_steps_where_training_has_paid_for_them(tmp_path, mixture):
+    block = "mixture={{type: {}, refresh: {}, max_cost: {}, examples_per_task: 1}}".format
+    often, spent = _measured(run(tmp_path / "often", block(mixture, 4, 100)))
+    # The first as soon as there is training to pay for it, the others four steps apart.
+    assert often[0] == 1 and set(np.diff(often)) == {4}
+    seldom, spent = _measured(run(tmp_path / "seldom", block(mixture, 4, 0.1)))
+    assert 2 <= len(seldom) < len(often)
+    before = spent[1][np.array(seldom) - 1]  # what training had cost when the measurement was made
+    assert (spent[0][seldom] <= 0.1 * before).all()
+    price = spent[0][seldom[0]]
+    for k in range(seldom[0]):  # and it was made as soon as that paid for it
+        assert price > 0.1 * (spent[1][k - 1] if k else 0)
+
+
+def test_a_plan_says_how_often_losses_are_measured(tmp_path):
+    for settings in ("refresh: 4, max_cost: 100", "refresh: 4, max_cost: 0.1"):
+        mixture = f"mixture={{type: loss, {settings}, examples_per_task: 1}}"
+        planned = plan_recipe(parse_recipe(overridden(TINY, [mixture]))).accounts["meta"]["flops"]
+        assert planned == pytest.approx(
+            ledger(run(tmp_path / settings, mixture))["accounts"]["meta"]["flops"], rel=0.25
+        )
+
+
 @pytest.mark.parametrize("mixture", sorted(MIXTURES))
 def test_every_mixture_trains_and_its_history_adds_up(tmp_path, mixture):
     shares = dict.fromkeys(load_data(parse_recipe(TINY)).tasks.names, 1 / 20)
@@ -273,3 +307,30 @@ def test_the_summary_says_examples_errors_and_what_its_methods_are(tmp_path):
     methods = done.summary["methods"]
     assert [(m["type"], m["plain"]) for m in methods.values()] == [("progress", False), ("linupper", False)]
     assert "mixture.gamma" in methods["mixture"]["advice"]["narrowed"]
+
+
+class _Watch(TorchDispatchMode):
+    """Notes the dtype of every tensor that has logits for all positions of a batch."""
+
+    def __init__(self, vocabulary):
+        super().__init__()
+        self.vocabulary, self.seen = vocabulary, set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.dim() == 3 and made.shape[-1] == self.vocabulary:
+            self.seen |= {made.dtype} - ({made.dtype} if made.is_meta else set())  # prices are of shapes alone
+        return made
+
+
+@pytest.mark.parametrize("lora", [(), ("lora={r: 4, alpha: 8}",)])
+def test_bf16_raises_the_logits_of_supervised_positions_alone_and_the_losses_stay(tmp_path, monkeypatch, lora):
+    settings = ("training.bf16=true", "mixture={type: adapt, refresh: 3}", "budget=400", *lora)
+    watch = _Watch(len(load_data(parse_recipe(TINY)).tokenizer))
+    with watch:
+        done = run(tmp_path / "run", *settings)
+    assert watch.seen == {torch.bfloat16}
+    monkeypatch.setattr("apportion.training.trainer.as_computed", lambda model: None)
+    raised = run(tmp_path / "raised", *settings)
+    moved = [[{k: v for k, v in r.items() if k != "seconds"} for r in history(one)] for one in (done, raised)]
+    assert moved[0] == moved[1]

@@ -203,11 +203,11 @@ def test_a_capped_task_gives_its_share_to_the_others(draws):
 
 
 @pytest.mark.parametrize("unit", ["examples", "tokens"])
-def test_draws_run_dry_under_the_cap_after_exactly_max_supervised(unit):
+def test_draws_run_dry_under_the_cap_after_exactly_what_it_leaves(unit):
     sampler, supervised = make(sizes=(4, 9, 3), max_epochs=2.5, unit=unit)
     p = np.array([0.3, 0.3, 0.4])
-    available = sampler.max_supervised(p)
-    assert sampler.max_supervised(np.array([0.0, 1.0, 0.0])) < available
+    available = sampler.most(p, supervised)
+    assert sampler.most(np.array([0.0, 1.0, 0.0]), supervised) < available
     assert len(sampler.draw(p, 30)) == 30
     assert len(sampler.draw(p, 30)) == 10 + 22 + 7 - 30
     assert sampler.draw(p, 30) == []
@@ -216,8 +216,8 @@ def test_draws_run_dry_under_the_cap_after_exactly_max_supervised(unit):
 
 
 def test_without_a_cap_there_is_no_end():
-    sampler, _ = make(sizes=(1, 2))
-    assert sampler.max_supervised(np.array([0.5, 0.5])) == float("inf")
+    sampler, supervised = make(sizes=(1, 2))
+    assert sampler.most(np.array([0.5, 0.5]), supervised) == float("inf")
     sampler.draw(np.array([0.5, 0.5]), 100)
     assert sampler.epochs == pytest.approx([50, 25])
 

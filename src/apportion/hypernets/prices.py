@@ -10,7 +10,7 @@ import torch
 
 from apportion.budget.flops import count_products
 from apportion.budget.prices import Work
-from apportion.hypernets.reading import Parts
+from apportion.hypernets.reading import Parts, opening
 from apportion.hypernets.slots import Given
 from apportion.hypernets.splitting import cut_of
 from apportion.hypernets.tagi import Instructed, Tagi
@@ -35,7 +35,8 @@ class TagiPrices:
     its LoRA teacher's, which training adds. The coefficients are solved from the products that are made at small lengths.
 
     ``lengths`` are those of the instructions, ``before`` how many tokens each puts before an example for the teacher: one
-    less where both open with the start token.
+    less where both open with the start token, or where it has an end token. ``closes`` is 1 where the encoder reads an end
+    token behind each text, else 0.
 
     Conventions as in ``budget.flops``. A frozen base reads each instruction once in a run: ``reading`` is charged apart
     then, by `reading_all`, and is no part of a step.
@@ -43,6 +44,7 @@ class TagiPrices:
 
     lengths: tuple[int, ...]
     before: tuple[int, ...]
+    closes: int
     frozen: bool
     pretrains: bool
     reading: dict[str, np.ndarray]
@@ -72,7 +74,8 @@ class TagiPrices:
         opens = [start is not None and int(ids[0]) == start for ids in model.instructions]
         return cls(
             lengths,
-            tuple(length - opened for length, opened in zip(lengths, opens, strict=True)),
+            tuple(len(opening(ids, model.end)) - opened for ids, opened in zip(model.instructions, opens, strict=True)),
+            int(model.end is not None),
             model.frozen,
             model.spec.stage == "pretrain",
             solved["reading"],
@@ -94,7 +97,7 @@ class TagiPrices:
         """Price a training step: forward, backward, the teacher's forward, and the alignment with LoRA teachers."""
         added = 0.0
         if not self.pretrains:
-            read = np.array([(n, m, self.before[task]) for task, n, m in work.examples])
+            read = np.array([(n + self.closes, m, self.before[task]) for task, n, m in work.examples])
             added = float(_monomials(read).sum(0) @ self.teaching)
             added += sum(self.aligning.get(task, 0.0) for task in {task for task, _, _ in work.examples})
         return self.forward(work) + self.backward(work) + added
@@ -126,9 +129,10 @@ class TagiPrices:
         """Return n, m and s of each example."""
         assert work.examples or not work.tokens, "a hypernetwork's price needs the examples' lengths"
         if not self.pretrains:
-            return np.array([(n, m, self.lengths[task]) for task, n, m in work.examples])
+            return np.array([(n + self.closes, m, self.lengths[task]) for task, n, m in work.examples])
         cuts = [cut_of(n) for _, n, _ in work.examples]
-        return np.array([(n - s, m, s) for (_, n, m), s in zip(work.examples, cuts, strict=True)])
+        texts = zip(work.examples, cuts, strict=True)
+        return np.array([(n - s + self.closes, m, s + self.closes) for (_, n, m), s in texts])
 
 
 def _monomials(lengths: np.ndarray) -> np.ndarray:

@@ -34,8 +34,17 @@ def contexts_of(batch: Batch) -> Tensor:
     return lengths.scatter_reduce(0, batch.examples, column, "amin", include_self=True)
 
 
-def split_rows(batch: Batch, pad: int, start: int) -> Parts:
+def ended(ids: Tensor, mask: Tensor, end: int, pad: int) -> tuple[Tensor, Tensor]:
+    """Return texts (B, n), padded on either side, with the end token behind each, and their mask, (B, n + 1) both."""
+    behind = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1, keepdim=True)
+    longer, its = (torch.cat([x, x.new_full((len(x), 1), fill)], 1) for x, fill in ((ids, pad), (mask, 0)))
+    return longer.scatter(1, behind, end), its.scatter(1, behind, 1)
+
+
+def split_rows(batch: Batch, pad: int, start: int, end: int) -> Parts:
     """Give the encoder each example's tokens before the first supervised one, and the decoder the rest.
+
+    The encoder reads them as it was pretrained to read a text: ``end`` behind them.
 
     The decoder reads ``start`` and then all of its tokens but the last, so that it predicts each from those before.
     """
@@ -51,7 +60,7 @@ def split_rows(batch: Batch, pad: int, start: int) -> Parts:
     decoder_mask = (columns[None, :m] < rests[:, None]).long()
     decoder_ids = torch.where(decoder_mask.bool(), decoder_ids, pad)
     column = batch.positions % batch.input_ids.shape[1] + 1 - contexts[batch.examples]
-    return Parts(input_ids, mask, decoder_ids, decoder_mask, batch.examples * m + column)
+    return Parts(*ended(input_ids, mask, end, pad), decoder_ids, decoder_mask, batch.examples * m + column)
 
 
 def stacked(rows: Sequence[Tensor], pad: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -61,10 +70,15 @@ def stacked(rows: Sequence[Tensor], pad: int, device: torch.device | str) -> tup
     return ids, (torch.arange(ids.shape[1], device=device)[None] < lengths[:, None]).long()
 
 
-def joined(batch: Batch, instructions: Sequence[Tensor], pad: int, bos: int | None) -> Batch:
+def opening(instruction: Tensor, end: int | None) -> Tensor:
+    """Return what of an instruction (s,) can stand before an example: without the end token that it may have by itself."""
+    return instruction[:-1] if len(instruction) and int(instruction[-1]) == end else instruction
+
+
+def joined(batch: Batch, instructions: Sequence[Tensor], pad: int, bos: int | None, end: int | None) -> Batch:
     """Return the batch with each example's instruction before it, what a teacher reads; one start token is enough."""
     device, lengths = batch.input_ids.device, batch.attention_mask[: len(batch)].sum(1).tolist()
-    before = [instructions[task].to(device) for task in batch.tasks.tolist()]
+    before = [opening(instructions[task], end).to(device) for task in batch.tasks.tolist()]
     starts = [
         int(bos is not None and head[0] == row[0] == bos) for head, row in zip(before, batch.input_ids, strict=False)
     ]

@@ -25,7 +25,10 @@ Terms = dict[str, float]
 
 @dataclass(frozen=True)
 class Setting:
-    """``instances`` of one task (n): tokens of its instruction (t), and of each one's input (i) and output (o)."""
+    """``instances`` of one task (n): tokens of its instruction (t), and of each one's input (i) and output (o).
+
+    What an encoder reads ends with a token of its own, which counts.
+    """
 
     instruction: int
     input: int

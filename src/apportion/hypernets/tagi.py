@@ -5,6 +5,7 @@ Source: Liao et al. 2024 (arXiv 2406.12382); departures are listed in ``docs/tag
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from apportion._errors import ApportionError
 from apportion.hypernets import distil
 from apportion.hypernets.fusion import Fusion, attach_fusion, attention_layers
 from apportion.hypernets.heads import HEADS
-from apportion.hypernets.reading import Parts, cut_rows, joined, split_rows, stacked
+from apportion.hypernets.reading import Parts, cut_rows, ended, joined, split_rows, stacked
 from apportion.hypernets.slots import Factors, Given, attach, find_slots, giving
 from apportion.hypernets.spec import HypernetSpec
 from apportion.tasks.batches import Batch
@@ -52,8 +53,8 @@ class Tagi(nn.Module):
     Args:
         base: A causal or encoder-decoder language model of a supported family.
         spec: The recipe's ``hypernet`` block.
-        instructions: Token ids of each task's instruction.
-        teacher: The model that gives the logits to distil; None is the base itself.
+        instructions: Token ids of each task's instruction, with an encoder-decoder's end token behind it.
+        teacher: The model that gives the logits to distil; None is the base itself, as it is now.
         targets: Of each task that has a LoRA teacher, the factors of each slot, scale folded in: A (d_in, r), B (r, d_out).
 
     Raises:
@@ -79,8 +80,12 @@ class Tagi(nn.Module):
         config: Any = base.config
         self.config = config
         check_base(config, spec)
+        if teacher is None and spec.distils and spec.base == "norms_and_embeddings":
+            teacher = self._apart(base)
         self.instructions = [ids.cpu() for ids in instructions]
         self._pad = int(config.pad_token_id or 0)
+        # What an encoder-decoder was pretrained to see behind every text that its encoder reads.
+        self.end: Any = int(config.eos_token_id) if config.is_encoder_decoder else None
         self.slots = [] if spec.head == "none" else find_slots(base, spec.modules_of(config))
         width = config.hidden_size
         self.pool = nn.Linear(width, spec.code)
@@ -104,8 +109,14 @@ class Tagi(nn.Module):
 
     def _freeze(self) -> None:
         for name, parameter in self.base.named_parameters():
-            chosen = "norm" in name or "embed" in name or name.startswith("shared")
-            parameter.requires_grad_(self.spec.base == "all" or (self.spec.base == "norms_and_embeddings" and chosen))
+            chosen = self.spec.base == "norms_and_embeddings" and _is_norm_or_embedding(name)
+            parameter.requires_grad_(self.spec.base == "all" or chosen)
+
+    @staticmethod
+    def _apart(base: nn.Module) -> nn.Module:
+        """Return the base as it is now, to teach: what will be trained is copied, the rest of its parameters shared."""
+        shared = {id(p): p for name, p in base.named_parameters() if not _is_norm_or_embedding(name)}
+        return copy.deepcopy(base, shared)
 
     # Reading instructions
 
@@ -182,6 +193,8 @@ class Tagi(nn.Module):
             return Output(none.expand(0, self.config.vocab_size))
         if self.spec.stage == "pretrain":
             ids, inner = cut_rows(batch, self._pad)
+            if self.end is not None:
+                ids = ended(*ids, self.end, self._pad)
             seen, rows = self.read(*ids), torch.arange(len(batch), device=batch.tasks.device)
             return Output(self.logits(inner, self.given(seen, rows), seen))
         distinct, rows = torch.unique(batch.tasks, return_inverse=True)
@@ -205,7 +218,7 @@ class Tagi(nn.Module):
         seen: Instructed | None,
     ) -> Tensor:
         if isinstance(reading, Batch) and self.config.is_encoder_decoder:
-            reading = split_rows(reading, self._pad, self.config.decoder_start_token_id)
+            reading = split_rows(reading, self._pad, self.config.decoder_start_token_id, self.end)
         with nullcontext() if given is None else giving(given):
             if isinstance(reading, Batch):
                 output = model(**reading.model_inputs)
@@ -254,7 +267,8 @@ class Tagi(nn.Module):
 
         Cost: a forward pass, without gradient, over each example with its instruction before it.
         """
-        longer = joined(batch, self.instructions, self._pad, getattr(self.config, "bos_token_id", None))
+        start = getattr(self.config, "bos_token_id", None)
+        longer = joined(batch, self.instructions, self._pad, start, self.end)
         with torch.no_grad(), _evaluating(self.base):
             return self.logits_of_teacher(longer)
 
@@ -307,6 +321,8 @@ class Tagi(nn.Module):
 
         Cost: the tasks' adapters once, then the base model's passes; the caller charges them to `generate`.
         """
+        if self.end is not None:
+            input_ids, attention_mask = ended(input_ids, attention_mask, self.end, self._pad)
         with torch.no_grad():
             seen = None
             if given is None:
@@ -343,6 +359,10 @@ class Tagi(nn.Module):
         if strict and (found.missing_keys or found.unexpected_keys):
             raise RuntimeError(f"Missing: {found.missing_keys}; unexpected: {found.unexpected_keys}.")
         return found
+
+
+def _is_norm_or_embedding(name: str) -> bool:
+    return "norm" in name or "embed" in name or name.startswith("shared")
 
 
 @contextmanager

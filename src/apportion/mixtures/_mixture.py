@@ -35,8 +35,9 @@ class Feedback:
 
     ``progress`` is the share of the budget spent, in [0, 1]. ``losses`` (T,): each task's mean loss over supervised
     tokens on the steering part of its validation split. ``alignment`` (T,): s_i, the first-order decrease of the
-    validation objective in one training step that task i's share of the batch accounts for: p_i * eta * <g_i, u> in
-    expectation, u being the objective's gradient (through the optimizer's preconditioner).
+    validation objective in one training step that task i's share of the batch accounts for: r_i * eta * <g_i, u> in
+    expectation, r_i being the rate that its examples are drawn at (p_i, where p shares out examples) and u the
+    objective's gradient (through the optimizer's preconditioner).
     """
 
     progress: float
@@ -81,14 +82,17 @@ class LossGuided(Mixture):
     """A mixture that follows the tasks' validation losses.
 
     Attributes:
-        every: Share of the budget between measurements.
+        refresh: Optimizer steps between measurements, at the least.
+        max_cost: Most that measuring may cost, as a share of the FLOPs that training has cost so far: one that is due
+            waits until training has paid for it.
         examples_per_task: Validation examples a task in each, of the half of the split that methods may see.
     """
 
     plain: ClassVar[bool] = False
 
-    every: float = Field(0.02, gt=0, le=1)
-    examples_per_task: int = Field(16, ge=1)
+    refresh: int = Field(20, ge=1)
+    max_cost: float = Field(0.1, gt=0)
+    examples_per_task: int = Field(8, ge=1)
 
 
 class GradientGuided(Mixture):
@@ -119,15 +123,38 @@ class GradientGuided(Mixture):
         """Return what the meta-gradient is taken of."""
         raise NotImplementedError
 
+    def rates(self, state: State) -> Tensor:
+        """Return r, (T,), the rates that examples are drawn at, which a step's loss is the mean of.
+
+        They are p, or where p shares out tokens p over ``state["lengths"]``, the tasks' mean supervised tokens (T,).
+        """
+        p = self.proportions(state)
+        if self.unit == "examples":
+            return p
+        rates = p / state["lengths"]
+        return rates / rates.sum()
+
+    @property
+    def looks_through_optimizer(self) -> bool:
+        """Whether the inner step is the optimizer's own; else it is a plain step along the gradient."""
+        return self.precondition or self.estimator != "in_run"
+
     def reads_at(self, age: int) -> bool:
         """Return whether a step is read, ``age`` steps after the direction was taken.
 
         Not the first ones: training swings across narrow valleys, and right after a direction was taken the gradients share
         its swing, which says nothing of where to go.
         """
-        if self.reads is None:
-            return True
-        return age in {(i + 1) * self.refresh // (self.reads + 1) for i in range(self.reads)}
+        return self.reads_within(age + 1) > self.reads_within(age)
+
+    def reads_within(self, steps: int) -> int:
+        """Return how many of the first ``steps`` steps after a direction was taken are read, of at most ``refresh``.
+
+        The i-th read, of i = 1 .. reads, is i * refresh // (reads + 1) steps after it.
+        """
+        if self.reads is None or self.reads >= self.refresh:
+            return steps
+        return max(min(self.reads, -(-steps * (self.reads + 1) // self.refresh) - 1), 0)
 
 
 def uniform(n: int) -> Tensor:

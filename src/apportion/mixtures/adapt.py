@@ -23,20 +23,36 @@ SCALE_MEMORY = 0.9
 GAIN_NOISE = 0.02
 
 
-def logit_gradient(alignment: Tensor, p: Tensor, entropy: float) -> Tensor:
-    """Return dF/dw for F = J - entropy * H(p) and p = softmax(w), (T,).
+def logit_gradient(
+    alignment: Tensor, q: Tensor, entropy: float, floor: float = 0.0, drawn: Tensor | None = None
+) -> Tensor:
+    """Return dF/dw for F = J - entropy * H(p), p = (1 - floor) q + floor / T and q = softmax(w + a constant), (T,).
 
     Args:
         alignment: s_i, the first-order decrease of J in one step that task i's draws account for, (T,).
-        p: The distribution that the draws came from, (T,).
+        q: The mixture before the floor, (T,).
         entropy: The bonus lambda.
+        floor: Share of p spread evenly.
+        drawn: Rates r that examples are drawn at, (T,), where p shares out tokens: r_i ~ p_i / m_i, m_i the mean
+            length of task i. None where they are p.
 
-    The first part is -(s_i - p_i sum_k s_k), unbiased for draws from p without importance weights; the second is
-    lambda p_i (log p_i + H). Both sum to zero. Source: ADAPT mixtures, arXiv 2512.04555, with theta' linear in p.
+    theta' = theta - eta sum_i r_i g_i, so dJ/dr_k = -s_k / r_k, and dJ = -sum_k s_k d log r_k. With Z = sum_k p_k / m_k,
+    log r_k = log p_k - log m_k - log Z and d log Z / dp_j = r_j / p_j, so
+
+        dJ/dp_j = -(s_j - r_j S) / p_j,  S = sum_k s_k          dp_j/dw_i = (1 - floor) q_j (delta_ij - q_i)
+
+    Call D(x)_i = c_i x_i - q_i sum_j c_j x_j, with c_j = (1 - floor) q_j / p_j: then dJ/dw = -D(s - S r). Where examples
+    are drawn at p, D(p) = 0 and the baseline cancels: dJ/dw = -D(s), which without a floor is -(s_i - p_i S). The
+    entropy's part is lambda (1 - floor) q_i (log p_i - sum_j q_j log p_j). All sum to zero. The draws follow r, so s needs
+    no importance weights. Source: ADAPT mixtures, arXiv 2512.04555, with theta' linear in r.
     """
+    p = (1 - floor) * q + floor / len(q)
+    # Where p underflows to 0 there is no floor, and then c is 1.
+    passed = torch.where(p > 0, (1 - floor) * q / p, 1.0)
+    moved = passed * (alignment if drawn is None else alignment - drawn * alignment.sum())
     log_p = torch.log(p.clamp(min=torch.finfo(p.dtype).tiny))
-    shannon = -(p * log_p).sum()
-    return -(alignment - p * alignment.sum()) + entropy * p * (log_p + shannon)
+    spread = entropy * (1 - floor) * q * (log_p - (q * log_p).sum())
+    return -(moved - q * moved.sum()) + spread
 
 
 def reducible(losses: Tensor, at: Tensor, best: Tensor, window: int) -> Tensor:
@@ -65,8 +81,8 @@ class Adapt(GradientGuided):
     What it optimises: F(w) = tau log mean_j exp((v_j(theta') - f_j)/tau) - entropy * H(p), theta' one training step on, with
     f_j = v_j - r_j the part of task j's loss that its curve says will stay.
     p ~ (r + 0.02)^prior * exp(w), a share ``floor`` of it spread evenly.
-    Shapes: T tasks; state holds the logits (T,), the scale of their gradient, the last ``window`` measured losses (n, T)
-    with their progress (n,), and the lowest smoothed loss of each task (T,).
+    Shapes: T tasks; state holds the logits (T,) and the scale of their gradient, the tasks' mean supervised tokens (T,),
+    the last ``window`` measured losses (n, T) with their progress (n,), and the lowest smoothed loss of each task (T,).
     Cost, charged to `meta`: every ``refresh`` optimizer steps a forward and backward over ``examples_per_task``
     validation examples a task, and in ``reads`` of the steps until the next one more matmul a trainable layer (`in_run`);
     or, for `forward` and `unrolled`, every ``refresh`` steps the passes documented in `apportion.signals.meta_gradient`
@@ -105,6 +121,7 @@ class Adapt(GradientGuided):
         count = len(tasks.names)
         return {
             "logits": torch.zeros(count, dtype=torch.float64),
+            "lengths": tasks.supervised / tasks.examples,
             "scale": torch.zeros((), dtype=torch.float64),
             "updates": torch.tensor(0),
             "losses": torch.empty((0, count), dtype=torch.float64),
@@ -114,10 +131,13 @@ class Adapt(GradientGuided):
 
     def proportions(self, state: State) -> Tensor:
         """Return p, (T,); uniform before the first measurement."""
+        return (1 - self.floor) * self._before_floor(state) + self.floor / len(state["logits"])
+
+    def _before_floor(self, state: State) -> Tensor:
         logits = state["logits"]
         if len(state["losses"]):
             logits = logits + self.prior * (self._reducible(state) + GAIN_NOISE).log()
-        return (1 - self.floor) * torch.softmax(logits, 0) + self.floor / len(logits)
+        return torch.softmax(logits, 0)
 
     def objective(self, state: State) -> Objective:
         """Return J of the losses over ``irreducible``."""
@@ -158,8 +178,9 @@ class Adapt(GradientGuided):
             raise ApportionError(
                 "A task's alignment is not a finite number: training has diverged; lower 'training.learning_rate'."
             )
-        # The floor and the prior shift p; the gradient by the logits keeps its form, but for a factor of 1 - floor.
-        gradient = logit_gradient(alignment, self.proportions(state), self.entropy)
+        # The prior is a constant to the logits: it goes by the losses, which this step does not change.
+        drawn = None if self.unit == "examples" else self.rates(state)
+        gradient = logit_gradient(alignment, self._before_floor(state), self.entropy, self.floor, drawn)
         square = (gradient**2).mean()
         first = int(state["updates"]) == 0
         scale = square if first else SCALE_MEMORY * state["scale"] + (1 - SCALE_MEMORY) * square

@@ -38,8 +38,8 @@ class Loss(LossGuided):
     What it optimises: the smooth worst case over tasks, as if each task's draws lowered its own loss only and all
     gradients had one norm. Fooled by tasks that cannot be learnt: they keep the highest loss and the largest share.
     Shapes: T tasks; state holds the running mean (T,) and how many measurements it is of.
-    Cost, charged to `meta`: a forward pass over ``examples_per_task`` validation examples a task, every ``every`` of the
-    budget.
+    Cost, charged to `meta`: a forward pass over ``examples_per_task`` validation examples a task every ``refresh`` steps,
+    or seldomer, so that all of them stay within ``max_cost`` of what training costs.
     References: none; our own baseline.
     Relations: what `adapt` becomes without transfer between tasks.
 

@@ -38,8 +38,8 @@ def by_progress(losses: Tensor, at: Tensor, left: float, noise: float, gamma: fl
 
     Args:
         losses: (n, T), oldest first, n >= 3; v is the last row.
-        at: (n,), when they were measured, counted in validations.
-        left: Validations still to come.
+        at: (n,), when they were measured: progress through the budget, or any other clock.
+        left: What is still to come, by the same clock.
         noise: Loss, in nats, below which no difference between tasks is made.
         gamma: Share spread evenly.
     """
@@ -54,8 +54,8 @@ class Progress(LossGuided):
     What it optimises: the loss that is left to take, extrapolated by a line, less one standard error, so that neither a
     learnt task nor one that cannot be learnt keeps its share.
     Shapes: T tasks; state holds the last ``window`` losses (n, T) and the progress they were measured at (n,).
-    Cost, charged to `meta`: a forward pass over ``examples_per_task`` validation examples a task, every ``every`` of the
-    budget.
+    Cost, charged to `meta`: a forward pass over ``examples_per_task`` validation examples a task every ``refresh`` steps,
+    or seldomer, so that all of them stay within ``max_cost`` of what training costs.
     References: none; our own baseline.
     Relations: reads the same losses as `loss`, by their fall and not by their height.
 
@@ -87,8 +87,7 @@ class Progress(LossGuided):
         losses, progress = state["losses"], state["progress"]
         if len(losses) < 3:
             return uniform(losses.shape[1])
-        left = (1 - float(progress[-1])) / self.every
-        return by_progress(losses, progress / self.every, left, self.noise, self.gamma)
+        return by_progress(losses, progress, 1 - float(progress[-1]), self.noise, self.gamma)
 
     def update(self, state: State, feedback: Feedback) -> State:
         """Append the measured losses; the oldest beyond the window are forgotten.

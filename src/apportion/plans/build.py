@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,13 +19,13 @@ from apportion.budget.flops import ModelFlops
 from apportion.budget.prices import Prices, Work
 from apportion.hypernets.prices import TagiPrices
 from apportion.hypernets.tagi import Tagi
-from apportion.mixtures._mixture import Mixture, TaskSizes
+from apportion.mixtures._mixture import GradientGuided, LossGuided, Mixture, TaskSizes
 from apportion.plans.anchors import NONE, find_anchors, pool_weights
 from apportion.plans.hypernet import cut_texts, make_hypernet
 from apportion.plans.recipe import Recipe
 from apportion.signals.ranks import world
 from apportion.tasks import EncodedCollection, TasksSpec, load_encoded
-from apportion.tasks.batches import Batch
+from apportion.tasks.batches import Batch, work_of
 from apportion.training.allowance import Allowance
 from apportion.training.models import ModelSpec, build_model, load_tokenizer
 from apportion.training.sampler import TaskSampler
@@ -91,14 +91,35 @@ def read_budget(recipe: Recipe, data: Data, method: Mixture) -> Budget:
         ApportionError: No budget, or more than there is to train on.
     """
     budget = Budget.parse(recipe.budget, data.tasks.supervised_total)
-    start = method.proportions(method.init(data.sizes)).numpy()
-    most = make_sampler(recipe, data, method).max_supervised(start)
-    if budget.unit == "supervised" and budget.limit > most:
-        raise ApportionError(
-            f"The budget of {budget.limit:,} supervised tokens is more than 'mixture.max_epochs' = {method.max_epochs:g} "
-            f"allows ({most:,.0f}): lower the budget or raise the cap."
-        )
+    if budget.unit != "flops":
+        check_epochs(recipe, data, method, budget, [getattr(task.train, budget.unit) for task in data.tasks.tasks])
     return budget
+
+
+def check_epochs(
+    recipe: Recipe, data: Data, method: Mixture, budget: Budget, worth: Sequence[np.ndarray], beside: float = 0.0
+) -> None:
+    """Refuse a budget that the mixture's ``max_epochs`` does not let training spend.
+
+    Args:
+        recipe: The recipe.
+        data: Its tasks.
+        method: Its mixture.
+        budget: The budget.
+        worth: What each train example spends of it, one array a task.
+        beside: What is spent of it beside training.
+
+    Raises:
+        ApportionError: As said.
+    """
+    start = method.proportions(method.init(data.sizes)).numpy()
+    most = make_sampler(recipe, data, method).most(start, worth) + beside
+    if budget.limit > most:
+        allowed = f"{most:.3g} FLOPs" if budget.unit == "flops" else f"{most:,.0f}"
+        raise ApportionError(
+            f"The budget of {budget} is more than 'mixture.max_epochs' = {method.max_epochs:g} allows ({allowed}): lower "
+            "the budget or raise the cap."
+        )
 
 
 def make_sampler(recipe: Recipe, data: Data, method: Mixture) -> TaskSampler:
@@ -188,6 +209,16 @@ def assemble(recipe: Recipe, data: Data, flops: Prices, output: Path) -> Parts:
         looked = flops.forward(work) if weighing.looks_twice else 0.0
         return train_flops(work) + read + looked
 
+    if ledger.budget.unit == "flops" and method.max_epochs is not None:
+        # What a method measures comes on top of the steps, and is taken to cost as much again at most.
+        passes = (1 / recipe.validation.cadence + 1) * allowance.reserve + weighing.anchor_flops
+        times = 2 if isinstance(method, LossGuided | GradientGuided) else 1
+        splits = [task.train for task in data.tasks.tasks]
+        worth = [
+            np.array([times * step_flops(work_of([split.example(i)], [task])) for i in range(len(split))])
+            for task, split in enumerate(splits)
+        ]
+        check_epochs(recipe, data, method, ledger.budget, worth, passes)
     stream = Stream(
         data.tasks,
         make_sampler(recipe, data, method),

@@ -12,7 +12,7 @@ from apportion.tasks.batches import work_of
 
 
 def check_fit(model: nn.Module, data: Data, parts: Parts, ahead: float = 0.0) -> None:
-    """Refuse examples longer than the model's positions, and a budget that may not reach for a single example.
+    """Refuse what cannot be steered, examples longer than the model's positions, and a budget that may not reach for one.
 
     Args:
         model: The model, or its shapes on the meta device.
@@ -21,8 +21,10 @@ def check_fit(model: nn.Module, data: Data, parts: Parts, ahead: float = 0.0) ->
         ahead: FLOPs that are spent before anything else.
 
     Raises:
-        ApportionError: The model, or the budget, is too small for the longest example.
+        ApportionError: The model, or the budget, is too small for the longest example, or the mixture's method cannot
+            follow the model or the optimizer.
     """
+    parts.steering.check(model, str(parts.args.optim.value), parts.stream.packs)
     trains = [task.train for task in data.tasks.tasks]
     splits = [split for task in data.tasks.tasks for split in (task.train, task.validation)]
     longest = max(int(split.processed.max()) for split in splits if len(split))

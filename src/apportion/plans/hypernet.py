@@ -44,7 +44,7 @@ def encode_instructions(
     tokenizer: PreTrainedTokenizerBase,
     config: Any,  # noqa: ANN401
 ) -> list[Tensor]:
-    """Return each task's instruction as token ids, (s,).
+    """Return each task's instruction as token ids, (s,), with an encoder-decoder's end token behind them.
 
     Raises:
         ApportionError: One is empty, or longer than the encoder takes.
@@ -56,6 +56,8 @@ def encode_instructions(
         if not text.strip():
             raise ApportionError(f"The instruction of {name} is empty: say what the task asks for.")
         ids = encoder.instruction(text.strip())
+        if config.is_encoder_decoder:  # its encoder was pretrained on texts that end so
+            ids = np.append(ids, config.eos_token_id)
         if limit is not None and len(ids) > limit:
             raise ApportionError(
                 f"The instruction of {name} has {len(ids):,} tokens but the model's encoder takes {limit:,}: shorten it."

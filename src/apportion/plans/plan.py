@@ -29,7 +29,6 @@ from apportion.plans.spending import (
     example_rates,
     expected_spending,
     reading_ahead,
-    validation_every,
     with_cadence,
 )
 from apportion.plans.timing import measured_pace, seconds_of, worth_timing
@@ -106,7 +105,7 @@ def plan_recipe(recipe: Recipe, *, timed: bool = False) -> Plan:
         epochs=epochs,
         mixture=dict(zip(data.tasks.names, p.tolist(), strict=True)),
         accounts=expected.accounts,
-        validation_every=validation_every(recipe),
+        validation_every=recipe.validation.cadence,
         memory=memory,
         flops_per_second=rate,
         timed_steps=pace.steps if pace else 0,
@@ -132,7 +131,7 @@ def _advice(
         batches = report_batches(recipe.model_copy(update={"validation": fewer}), data, parts.args)
         return sum(parts.flops.forward(batch.work) for batch in batches)
 
-    report = Validations(validation_every(recipe), recipe.validation.examples_per_task, once)
+    report = Validations(recipe.validation.cadence, recipe.validation.examples_per_task, once)
     return (
         *advise_validation(report, expected.steps, total, CADENCES),
         *advise_method("weights", recipe.weights["type"], weighting, "validation", expected.anchors, total),

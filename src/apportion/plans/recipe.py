@@ -38,6 +38,10 @@ def share(value: object) -> float:
     return number
 
 
+# Shares of the budget between validations that a run's price may settle on, the most frequent first.
+CADENCES = (0.05, 0.1, 0.2, 0.25, 0.5, 1.0)
+
+
 class ValidationSpec(Config):
     """How often the report's validation losses are measured, and on how many examples a task.
 
@@ -51,6 +55,11 @@ class ValidationSpec(Config):
     @classmethod
     def _share(cls, value: object) -> float | None:
         return None if value is None else share(value)
+
+    @property
+    def cadence(self) -> float:
+        """The share of the budget between validations, the most frequent one where none is settled yet."""
+        return self.every or CADENCES[0]
 
 
 class SelectionSpec(Config):

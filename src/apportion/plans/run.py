@@ -26,7 +26,7 @@ from apportion.plans.build import Data, Parts, assemble, load_data, make_model, 
 from apportion.plans.fit import check_fit
 from apportion.plans.hypernet import save_base, teacher_factors
 from apportion.plans.recipe import Recipe, parse_recipe
-from apportion.plans.spending import validation_every, with_cadence
+from apportion.plans.spending import with_cadence
 from apportion.plans.teachers import charge_teacher, folders_of, teacher_recipe
 from apportion.runs import RunFolder
 from apportion.runs.atomic import write_error
@@ -104,7 +104,7 @@ def _ahead(recipe: Recipe, data: Data, parts: Parts, out: Path) -> float:
             if (folder / "summary.json").exists():
                 charge_teacher(ledger, folder)
             else:
-                prepare(parse_recipe(teacher_recipe(recipe, recipe.hypernet, spec, tasks)), folder)
+                prepare(parse_recipe(teacher_recipe(recipe, recipe.hypernet, spec, tasks, data.tasks.names)), folder)
     return ledger.total_flops + (parts.flops.reading_all() if parts.flops.frozen else 0.0)
 
 
@@ -131,7 +131,7 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
         recorder = Recorder(
             data.tasks.names,
             parts.report,
-            every=validation_every(recipe),
+            every=recipe.validation.cadence,
             ledger=parts.ledger,
             flops=parts.flops,
             affords=parts.allowance.affords,
@@ -176,7 +176,7 @@ def _instruct(model: Tagi, recipe: Recipe, data: Data, parts: Parts, out: Path) 
     if spec.teachers is not None:
         for folder, tasks in folders_of(out, spec.teachers, data.tasks.names):
             if not (folder / "summary.json").exists():
-                run_recipe(parse_recipe(teacher_recipe(recipe, spec, spec.teachers, tasks)), folder)
+                run_recipe(parse_recipe(teacher_recipe(recipe, spec, spec.teachers, tasks, data.tasks.names)), folder)
             charge_teacher(parts.ledger, folder)
             factors = teacher_factors(folder / "model")
             model.targets |= {data.tasks.names.index(task): factors for task in tasks}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from apportion.hypernets.prices import TagiPrices
 from apportion.mixtures._mixture import GradientGuided, LossGuided
 from apportion.plans.advice import MOST_SHARE, count_of
 from apportion.plans.build import Data, Parts, assemble, make_model, make_sampler, prices_of, train_pool
-from apportion.plans.recipe import Recipe
+from apportion.plans.recipe import CADENCES, Recipe
 from apportion.tasks.batches import Batch, work_of
 from apportion.training.validation import Picked, batched, rotating
 from apportion.weights._weighting import StateGuided
@@ -22,7 +23,6 @@ from apportion.weights._weighting import StateGuided
 SAMPLED_STEPS = 32
 SAMPLED_TURNS = 4
 FLOP_ROUNDS = 6  # of finding how many examples a budget in FLOPs reaches for
-CADENCES = (0.05, 0.1, 0.2, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def expected_spending(recipe: Recipe, data: Data, parts: Parts) -> Expected:
 def _spending(recipe: Recipe, data: Data, parts: Parts, examples: int, per_draw: Mapping[str, float]) -> Expected:
     flops = parts.flops
     steps = -(-examples // (parts.args.per_device_train_batch_size * parts.args.gradient_accumulation_steps))
-    validations = count_of(validation_every(recipe), steps)
+    validations = count_of(recipe.validation.cadence, steps)
     anchors, steering = _anchors(recipe, parts, steps), _meta(recipe, data, parts, steps, examples, per_draw)
     accounts = {
         "train": {
@@ -85,11 +85,6 @@ def _spending(recipe: Recipe, data: Data, parts: Parts, examples: int, per_draw:
 def reading_ahead(flops: Prices) -> float:
     """Return the FLOPs of a hypernetwork's frozen base reading all instructions before it trains, else 0."""
     return flops.reading_all() if isinstance(flops, TagiPrices) and flops.frozen else 0.0
-
-
-def validation_every(recipe: Recipe) -> float:
-    """Return the share of the budget between validations, the most frequent one where none is settled yet."""
-    return recipe.validation.every or CADENCES[0]
 
 
 def with_cadence(recipe: Recipe, data: Data) -> Recipe:
@@ -181,33 +176,44 @@ def _meta(
     if not isinstance(method, LossGuided | GradientGuided):
         return {"supervised": 0.0, "processed": 0.0, "flops": 0.0}
     size = parts.args.per_device_eval_batch_size
-    batches = batched(rotating(data.steer, method.examples_per_task, 0), size, data.pad_id)
+
+    def drawn(pool: Sequence[Sequence[Picked]], size: int, turns: int) -> list[Batch]:
+        chosen = (rotating(pool, method.examples_per_task, turn) for turn in range(turns))
+        return [batch for picked in chosen for batch in batched(picked, size, data.pad_id)]
+
     if isinstance(method, LossGuided):
-        return _passes(batches, flops.forward, 1 / method.every)
+        measured = drawn(data.steer, size, SAMPLED_TURNS)
+        once = sum(flops.forward(batch.work) for batch in measured) / SAMPLED_TURNS
+        count = _measurements(method, once, examples * per_draw["train_flops"] / steps, steps)
+        return _passes(measured, flops.forward, count / SAMPLED_TURNS)
 
     # From the second step on; the steps that are read are counted from each refresh.
     whole, rest = divmod(max(steps - 1, 0), method.refresh)
     refreshes = whole + (rest > 0)
-    turns = range(min(refreshes, SAMPLED_TURNS))
-    times = refreshes / max(len(turns), 1)
+    turns = min(refreshes, SAMPLED_TURNS)
+    times = refreshes / max(turns, 1)
 
     def gradient(work: Work) -> float:
         return flops.forward(work) + flops.backward(work)
 
-    def drawn(pool: Sequence[Sequence[Picked]], size: int) -> list[Batch]:
-        return [b for turn in turns for b in batched(rotating(pool, method.examples_per_task, turn), size, data.pad_id)]
-
     if method.estimator == "in_run":
-        measured = drawn(data.steer, size)
+        measured = drawn(data.steer, size, turns)
         spent = _passes(measured, gradient, times)
-        again = flops.forward if len(measured) > len(turns) else (lambda work: 0.0)
+        again = flops.forward if len(measured) > turns else (lambda work: 0.0)
         spent["flops"] += _passes(measured, again, times)["flops"]
-        read = whole * sum(method.reads_at(age) for age in range(method.refresh if whole else 0))
-        read += sum(method.reads_at(age) for age in range(rest))
+        read = whole * method.reads_within(method.refresh) + method.reads_within(rest)
         return {**spent, "flops": spent["flops"] + read * flops.in_run_read(examples * per_draw["processed"] / steps)}
     size = method.examples_per_task * len(data.steer)
     ahead = gradient if method.estimator == "unrolled" else flops.jvp
     return _sum(
-        _passes(drawn(train_pool(data), size), lambda work: gradient(work) + ahead(work), times),
-        _passes(drawn(data.steer, size), lambda work: gradient(work) + flops.forward(work), times),
+        _passes(drawn(train_pool(data), size, turns), lambda work: gradient(work) + ahead(work), times),
+        _passes(drawn(data.steer, size, turns), lambda work: gradient(work) + flops.forward(work), times),
     )
+
+
+def _measurements(method: LossGuided, once: float, step_flops: float, steps: int) -> int:
+    """Return how many measurements of ``once`` FLOPs each a run makes: when they are due, and training has paid for them."""
+    count = due = 0
+    while (at := max(due, math.ceil((count + 1) * once / (method.max_cost * step_flops)))) < steps:
+        count, due = count + 1, at + method.refresh
+    return count

@@ -33,8 +33,12 @@ def groups_of(spec: TeachersSpec, names: tuple[str, ...]) -> dict[str, list[str]
     return found
 
 
-def teacher_recipe(recipe: Recipe, hypernet: HypernetSpec, spec: TeachersSpec, tasks: list[str]) -> dict[str, Any]:
+def teacher_recipe(
+    recipe: Recipe, hypernet: HypernetSpec, spec: TeachersSpec, tasks: list[str], names: tuple[str, ...]
+) -> dict[str, Any]:
     """Return the recipe of one teacher: LoRA of the adapters' rank and modules on the same base and tasks.
+
+    Its tasks are split as among all of the hypernetwork's, ``names``: it trains on nothing that these are validated on.
 
     A teacher of one task sees what its student sees, the inputs alone; one of a category, whose tasks its inputs do not
     tell apart, reads the instruction in the prompt.
@@ -45,7 +49,7 @@ def teacher_recipe(recipe: Recipe, hypernet: HypernetSpec, spec: TeachersSpec, t
     return {
         **{key: value for key, value in plain.items() if key not in ("hypernet", "weights", "mixture")},
         "lora": {"r": hypernet.rank, "alpha": hypernet.alpha, "target_modules": hypernet.modules_of(config)},
-        "tasks": {**plain["tasks"], "names": tasks, **prompts},
+        "tasks": {**plain["tasks"], "names": tasks, "split_with": list(names), **prompts},
         "budget": spec.budget,
         "training": {**plain["training"], "learning_rate": spec.learning_rate},
         "validation": {**plain["validation"], "every": "50%"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,7 @@ class InRunRead:
         self._direction: dict[str, Tensor] = {}
         self._scores: Tensor | None = None
         self._segments: Tensor | None = None
+        self._rows = torch.Size()
         self._axes: dict[str, int] = {}
         self._reading = False
 
@@ -108,30 +109,50 @@ class InRunRead:
         """
         wide = any(u.dtype == torch.float64 for u in self._direction.values())
         scores = torch.zeros(len(batch), device=device, dtype=torch.float64 if wide else torch.float32)
-        self._segments = batch.segments.to(device) if batch.packed else None
-        handles = [module.register_forward_hook(self._hook(name, module)) for name, module in self._modules.items()]
-        self._scores, self._reading = scores, True
-        try:
+        with self._watching(scores, batch.input_ids.shape, batch.segments.to(device) if batch.packed else None):
             yield scores
+
+    @contextmanager
+    def _watching(self, scores: Tensor, rows: torch.Size, segments: Tensor | None) -> Iterator[None]:
+        handles = [
+            module.register_forward_hook(self._hook(name, module), with_kwargs=True)
+            for name, module in self._modules.items()
+        ]
+        self._scores, self._rows, self._segments, self._reading = scores, rows, segments, True
+        try:
+            yield
         finally:
             self._scores, self._segments, self._reading = None, None, False
             for handle in handles:
                 handle.remove()
 
     def _hook(self, name: str, module: nn.Module) -> Callable[..., Tensor | None]:
-        def receive(a: Tensor, b: Tensor) -> None:
-            assert self._scores is not None
-            if self._segments is None and b.shape[0] != self._scores.shape[0]:
-                raise _not_apart(name)
-            axis = 1 if self._segments is None else self._axis_of_positions(name, b.shape, self._segments.shape)
-            self._scores += self._product(module, a.detach().movedim(axis, 1), b.detach().movedim(axis, 1))
-
-        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        def hook(module: nn.Module, args: tuple[Any, ...], given: dict[str, Any], output: Tensor) -> Tensor | None:
             if not self._reading or not output.requires_grad:
                 return None
-            return _Tap.apply(output, args[0], receive)
+            a = args[0]
+            if isinstance(module, nn.Embedding) and len(output) == 1 < self._rows[0]:
+                # Learned positions are looked up once for all rows, which then share them: one look-up a row.
+                output, a = (x.expand(self._rows[0], *x.shape[1:]) for x in (output, a))
+
+            def receive(a: Tensor, b: Tensor) -> None:
+                assert self._scores is not None
+                self._scores += self._product(module, *self._apart(name, a.detach(), b.detach()), args[1:], given)
+
+            return _Tap.apply(output, a, receive)
 
         return hook
+
+    def _apart(self, name: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a module's input and output gradient as (R, L, ...), or (R, ...) where a row is an example."""
+        if b.dim() == 2 and len(a) == len(b) == self._rows.numel() > self._rows[0]:
+            a, b = (x.unflatten(0, self._rows) for x in (a, b))  # OPT lays its rows end to end
+        if self._segments is not None:
+            axis = self._axis_of_positions(name, b.shape, self._rows)
+            return a.movedim(axis, 1), b.movedim(axis, 1)
+        if len(b) != self._rows[0]:
+            raise _not_apart(name)
+        return a, b
 
     def _axis_of_positions(self, name: str, shape: torch.Size, rows: torch.Size) -> int:
         """Return 1, or 2 where the heads come first, as in Gemma's norms of queries and keys."""
@@ -144,7 +165,7 @@ class InRunRead:
         return self._axes[name]
 
     @torch.no_grad()
-    def _product(self, module: nn.Module, a: Tensor, b: Tensor) -> Tensor:
+    def _product(self, module: nn.Module, a: Tensor, b: Tensor, more: tuple[Any, ...], given: dict[str, Any]) -> Tensor:
         u = {
             name: self._direction[self._names[id(p)]]
             for name, p in module.named_parameters(recurse=False)
@@ -162,15 +183,12 @@ class InRunRead:
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             # Autograd gives the padding row no gradient through the look-up, so it gets no direction either.
             u = {"weight": u["weight"].index_fill(0, torch.tensor([module.padding_idx], device=b.device), 0)}
-        return total + self._affine_product(module, u, a, b)
-
-    def _affine_product(self, module: nn.Module, u: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
         # f(u) - f(0) is the derivative of any module affine in its parameters: Gemma's norms scale by 1 + w.
         self._reading = False
         zeros = {name: torch.zeros_like(value) for name, value in u.items()}
-        change = functional_call(module, u, (a,)) - functional_call(module, zeros, (a,))
+        change = functional_call(module, u, (a, *more), given) - functional_call(module, zeros, (a, *more), given)
         self._reading = True
-        return self._by_example(b * change)
+        return total + self._by_example(b * change)
 
     def _by_example(self, terms: Tensor) -> Tensor:
         assert self._scores is not None
@@ -182,3 +200,37 @@ def _not_apart(name: str) -> ApportionError:
         f"'{name}' does not keep examples apart in its first dimensions, so the mixture's 'in_run' estimator cannot "
         "read it; set mixture.estimator to 'forward', or 'packing' to false."
     )
+
+
+def check_readable(shapes: nn.Module, packed: bool) -> None:
+    """Refuse a model that `InRunRead` cannot read, by reading it once on shapes alone.
+
+    Args:
+        shapes: The model on the meta device; comes back as it was.
+        packed: Whether several examples will share a row.
+
+    Raises:
+        ApportionError: A trainable parameter of an unknown kind, a module that does not keep examples apart, or one whose
+            output the model writes over.
+
+    Cost: nothing is computed.
+    """
+    reader, model = InRunRead(shapes), cast("Any", shapes)
+    reader.set_direction({name: p for name, p in model.named_parameters() if p.requires_grad})
+    # Two sizes that no model has by chance. Other attention kernels than the plain one look into the mask.
+    rows, attention = torch.Size((13, 7)), model.config._attn_implementation
+    tokens = torch.ones(rows, dtype=torch.int64, device="meta")
+    model.set_attn_implementation("eager")
+    try:
+        with reader._watching(torch.zeros(rows[0], device="meta"), rows, torch.zeros_like(tokens) if packed else None):
+            model(input_ids=tokens, attention_mask=tokens, use_cache=False).logits.sum().backward()
+    except RuntimeError as error:
+        if "inplace" not in str(error):
+            return  # it does not run on shapes alone, so what else there is to find is found in the first read
+        raise ApportionError(
+            f"A model of type '{model.config.model_type}' writes over its layers' outputs, so the mixture's 'in_run' "
+            "estimator cannot read them; set mixture.estimator to 'forward'."
+        ) from None
+    finally:
+        model.set_attn_implementation(attention)
+        model.zero_grad(set_to_none=True)

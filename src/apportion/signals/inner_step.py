@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from apportion._errors import ApportionError
+
 
 @dataclass(frozen=True)
 class SgdStep:
@@ -77,22 +79,39 @@ class AdamStep:
 
 InnerStep = SgdStep | AdamStep
 
+# Values of ``training.optim`` whose step is one of the above, with its state where `of_optimizer` reads it.
+FOLLOWED = ("adamw_torch", "adamw_torch_fused", "sgd")
+
+
+def check_followed(optim: str) -> None:
+    """Refuse an optimizer whose step is not known here.
+
+    Raises:
+        ApportionError: It is not one of ``FOLLOWED``.
+    """
+    if optim not in FOLLOWED:
+        raise ApportionError(
+            f"ADAPT mixtures look one step of the optimizer ahead, and know the steps of {', '.join(FOLLOWED)}, not of "
+            f"'{optim}': set 'training.optim' to one of these, or with mixture.estimator 'in_run' set "
+            "'mixture.precondition: false', which goes by plain gradients."
+        )
+
 
 def of_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], lr: float) -> InnerStep:
-    """Read the inner step off a torch optimizer: Adam's moments where it keeps them, else plain SGD.
+    """Read the inner step off a torch optimizer: Adam's with its moments, or plain SGD.
 
     Args:
-        optimizer: The optimizer in use (AdamW, Adam or any other).
+        optimizer: The optimizer in use, as `check_followed` allows.
         names: Each trainable parameter's name.
         lr: The learning rate of the step to come.
     """
+    if isinstance(optimizer, torch.optim.SGD):
+        return SgdStep(lr)
     moments: dict[str, tuple[Tensor, Tensor]] = {}
     step = 0
     for parameter, state in optimizer.state.items():
         if "exp_avg_sq" in state and parameter in names:
             moments[names[parameter]] = (state["exp_avg"], state["exp_avg_sq"])
             step = max(step, int(state["step"]))
-    if not moments and not isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
-        return SgdStep(lr)
     group = optimizer.param_groups[0]
     return AdamStep(lr, tuple(group["betas"]), group["eps"], step, moments)

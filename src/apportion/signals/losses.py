@@ -98,6 +98,31 @@ def means_by_task(sums: Tensor, counts: Tensor, batches: Sequence[Batch], n_task
     return summed(zeros.index_add(0, tasks, sums)) / summed(zeros.index_add(0, tasks, counts)).clamp(min=1)
 
 
+@contextmanager
+def recomputing(model: nn.Module) -> Iterator[None]:
+    """As `measuring`, for a model that recomputes activations in the backward pass: layers do so in training mode only.
+
+    Each layer that recomputes stays in that mode, all within it does not, and dropout that the layer does by itself is off.
+    """
+    modes = {module: module.training for module in model.modules()}
+    layers = [module for module in modes if getattr(module, "gradient_checkpointing", False)]
+    rates = [
+        (layer, key, p) for layer in layers for key, p in vars(layer).items() if "drop" in key and isinstance(p, float)
+    ]
+    model.eval()
+    for layer in layers:
+        layer.training = True
+    for layer, key, _ in rates:
+        setattr(layer, key, 0.0)
+    try:
+        yield
+    finally:
+        for layer, key, p in rates:
+            setattr(layer, key, p)
+        for module, mode in modes.items():
+            module.training = mode
+
+
 def task_losses(model: nn.Module, batches: Sequence[Batch], n_tasks: int, device: torch.device | str) -> Tensor:
     """Return v_j, each task's mean loss over all supervised tokens in ``batches``, (T,) float64 on the CPU.
 

@@ -1,8 +1,8 @@
 """How much training on each task lowers the validation objective: two exact estimators and the objective's direction.
 
-With theta' = theta - eta U(g), g = sum_i p_i g_i and u = grad J at theta' (for Adam taken elementwise through dU/dg),
-dJ/dp_i = -eta <g_i, u>. Source: specs in docs/adapt-mixtures.md; ADAPT mixtures, arXiv 2512.04555. The third, nearly
-free estimator reads <g_k, u> by example from the training backward: `in_run.py`.
+With theta' = theta - eta U(g), g = sum_i r_i g_i and u = grad J at theta' (for Adam taken elementwise through dU/dg),
+dJ/dr_i = -eta <g_i, u>, r being the rates that examples are drawn at. Source: docs/adapt-mixtures.md; ADAPT mixtures,
+arXiv 2512.04555. The third, nearly free estimator reads <g_k, u> by example from the training backward: `in_run.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from apportion.signals.inner_step import InnerStep
-from apportion.signals.losses import Parameters, example_losses, example_nll, mean_by_task, measuring
+from apportion.signals.losses import Parameters, example_losses, example_nll, mean_by_task, measuring, recomputing
 from apportion.signals.objective import Objective
 from apportion.signals.ranks import share, summed
 from apportion.tasks.batches import Batch
@@ -39,15 +39,15 @@ def validation_losses(model: nn.Module, batch: Batch, parameters: Parameters | N
 
 
 def unrolled(
-    model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, objective: Objective
+    model: nn.Module, train: Batch, validation: Batch, rates: Tensor, inner: InnerStep, objective: Objective
 ) -> Tensor:
-    """Return -dJ/dp, (T,), by autograd through the differentiable step: the literal reference.
+    """Return -dJ/dr, (T,), by autograd through the differentiable step: the literal reference.
 
     Args:
         model: The model at theta; only its trainable parameters move.
-        train: Examples of the tasks with p > 0, whose mean losses give g_i.
+        train: Examples of the tasks with r > 0, whose mean losses give g_i.
         validation: Validation examples of all tasks.
-        p: The mixture, (T,).
+        rates: r, (T,).
         inner: The optimizer's next step.
         objective: What is lowered, of the losses v.
 
@@ -56,41 +56,41 @@ def unrolled(
     """
     theta = trainable(model)
     with measuring(model), sdpa_kernel(SDPBackend.MATH):
-        share = p.detach().to(next(iter(theta.values()))).requires_grad_()
-        mixed = (share * train_losses(model, train, theta, len(p))).sum()
+        share = rates.detach().to(next(iter(theta.values()))).requires_grad_()
+        mixed = (share * train_losses(model, train, theta, len(rates))).sum()
         gradients = torch.autograd.grad(mixed, list(theta.values()), create_graph=True, materialize_grads=True)
         moved = {
             name: parameter - inner.lr * inner.update(name, gradient)
             for (name, parameter), gradient in zip(theta.items(), gradients, strict=True)
         }
-        reached = objective(validation_losses(model, validation, moved, len(p)))
+        reached = objective(validation_losses(model, validation, moved, len(rates)))
         (slope,) = torch.autograd.grad(reached, share)
     return -slope.detach()
 
 
 def forward(
-    model: nn.Module, train: Batch, validation: Batch, p: Tensor, inner: InnerStep, objective: Objective
+    model: nn.Module, train: Batch, validation: Batch, rates: Tensor, inner: InnerStep, objective: Objective
 ) -> Tensor:
-    """Return -dJ/dp, (T,), by one forward-mode pass of the task losses along u; exact, and no graph is kept.
+    """Return -dJ/dr, (T,), by one forward-mode pass of the task losses along u; exact, and no graph is kept.
 
     Arguments as for `unrolled`. Cost: a forward and backward over ``train`` (for g) and over ``validation`` (for u), and one
     forward-mode pass over ``train`` (about two forwards); charged by the caller to `meta`.
     """
     theta = trainable(model)
     with measuring(model), sdpa_kernel(SDPBackend.MATH):
-        share = p.to(next(iter(theta.values())))
-        mixed = (share * train_losses(model, train, theta, len(p))).sum()
+        share = rates.to(next(iter(theta.values())))
+        mixed = (share * train_losses(model, train, theta, len(rates))).sum()
         gradients = torch.autograd.grad(mixed, list(theta.values()), materialize_grads=True)
         g = dict(zip(theta, gradients, strict=True))
         moved = {
             name: (parameter - inner.lr * inner.update(name, g[name])).detach().requires_grad_()
             for name, parameter in theta.items()
         }
-        reached = objective(validation_losses(model, validation, moved, len(p)))
+        reached = objective(validation_losses(model, validation, moved, len(rates)))
         slopes = torch.autograd.grad(reached, list(moved.values()), materialize_grads=True)
         u = {n: s * inner.derivative(n, g[n]) for (n, s) in zip(moved, slopes, strict=True)}
         here = {name: parameter.detach() for name, parameter in theta.items()}
-        change = jvp(lambda at: train_losses(model, train, at, len(p)), (here,), (u,))[1]
+        change = jvp(lambda at: train_losses(model, train, at, len(rates)), (here,), (u,))[1]
     return inner.lr * change.detach()
 
 
@@ -110,10 +110,8 @@ def direction(
     total = {name: torch.zeros_like(parameter) for name, parameter in theta.items()}
     here = next(iter(theta.values()))
     losses, tokens = here.new_zeros(2, n_tasks, dtype=torch.promote_types(here.dtype, torch.float32)).unbind()
-    # Models recompute activations in training mode only, so a model that needs this stays in that mode.
     recompute = bool(getattr(model, "is_activation_checkpointing", False))
-    mode = measuring(model) if not recompute else torch.enable_grad()
-    with mode:
+    with recomputing(model) if recompute else measuring(model):
         if len(validation) == 1:
             if mine:
                 losses = validation_losses(model, mine[0], None, n_tasks)

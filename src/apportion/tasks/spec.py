@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class TasksSpec(Config):
     Args:
         source: A source's name; left out, it is inferred from ``path``.
         names: Keep these tasks only, in the collection's order.
+        split_with: Tasks that these are split together with, by their inputs alone, as where instructions stand apart: the
+            same examples are trained on as in a run of all of them. What a hypernetwork's teachers are given.
         validation: Share of distinct prompts to validate on.
         test: Share of distinct prompts to hold out for tests.
         max_length: Longest example to encode, in tokens.
@@ -44,6 +47,7 @@ class TasksSpec(Config):
 
     source: str | None = None
     names: tuple[str, ...] | None = None
+    split_with: tuple[str, ...] | None = None
     validation: float = Field(0.05, gt=0.0, lt=1.0)
     test: float = Field(0.0, ge=0.0, lt=1.0)
     max_length: int = Field(512, ge=2)
@@ -84,7 +88,9 @@ class TasksSpec(Config):
         return self._fingerprint(self.reader())
 
     def _fingerprint(self, reader: Source) -> str:
-        parts = (READING, reader.fingerprint(), self.names, self.validation, self.test)
+        parts: tuple[object, ...] = (READING, reader.fingerprint(), self.names, self.validation, self.test)
+        if self.split_with is not None:
+            parts = (*parts, self.split_with)
         return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
     def load(self) -> TaskCollection:
@@ -97,15 +103,18 @@ class TasksSpec(Config):
         reader = self.reader()
         reading = reader.read()
         raw = reading.tasks
-        if self.names is not None:
-            known = [task.name for task in raw]
-            for name in self.names:
-                if name not in known:
-                    raise ApportionError(f"Unknown task '{name}' under 'tasks.names'{nearest(name, known)}.")
-            raw = [task for task in raw if task.name in self.names]
+        if self.split_with is not None:
+            raw = _chosen(raw, self.split_with, "split_with")
+            inputs = reader if reader.instruction == "apart" else reader.model_copy(update={"instruction": "apart"})
+            raw = _keyed(raw, _chosen(inputs.read().tasks, self.split_with, "split_with"))
+        elif self.names is not None:
+            raw = _chosen(raw, self.names, "names")
         if reader.instruction == "apart":
             _check_instructions(raw)
         collection = assemble(raw, self.validation, self.test, self._fingerprint(reader))
+        if self.split_with is not None and self.names is not None:
+            kept = [collection[name] for name in collection.names if name in self.names]
+            collection = TaskCollection(kept, collection.findings, collection.fingerprint)
         collection.findings[:0] = reading.findings
         collection.spec = self
         return collection
@@ -132,6 +141,28 @@ def _check_path(path: object) -> None:
         )
     if isinstance(path, dict) and not all(isinstance(name, str) and name.strip() for name in path):
         raise ApportionError(f"'tasks.path' is {reprlib.repr(path)}: each path needs the name of its task.")
+
+
+def _chosen(raw: list[RawTask], names: tuple[str, ...], key: str) -> list[RawTask]:
+    known = [task.name for task in raw]
+    for name in names:
+        if name not in known:
+            raise ApportionError(f"Unknown task '{name}' under 'tasks.{key}'{nearest(name, known)}.")
+    return [task for task in raw if task.name in names]
+
+
+def _keyed(raw: list[RawTask], inputs: list[RawTask]) -> list[RawTask]:
+    """Return tasks that are split by their inputs, of which those that are blank are left out, as where they are prompts."""
+    keyed = []
+    for task, apart in zip(raw, inputs, strict=True):
+        keys = apart.keys or [example.prompt for example in apart.examples]
+        kept = [
+            (example, key)
+            for example, key, bare in zip(task.examples, keys, apart.examples, strict=True)
+            if bare.messages or bare.prompt.strip()
+        ]
+        keyed.append(replace(task, examples=[example for example, _ in kept], keys=[key for _, key in kept]))
+    return keyed
 
 
 def _check_instructions(raw: list[RawTask]) -> None:

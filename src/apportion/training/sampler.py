@@ -137,8 +137,13 @@ class TaskSampler:
             self._tokens[task] -= self._supervised[task][index]
             self._returned[task].insert(0, index)
 
-    def max_supervised(self, p: np.ndarray) -> float:
-        """Return the supervised tokens that ``max_epochs`` leaves to draw from ``p``, infinite without it."""
+    def most(self, p: np.ndarray, worth: Sequence[np.ndarray]) -> float:
+        """Return what ``max_epochs`` leaves to draw from ``p``, infinite without it.
+
+        Args:
+            p: The mixture, (T,).
+            worth: What each example counts, one (sizes[i],) array a task, such as its tokens.
+        """
         total = 0.0
         for task, cap in enumerate(self._cap):
             if p[task] == 0:
@@ -146,8 +151,8 @@ class TaskSampler:
             if math.isinf(cap):
                 return math.inf
             epochs, rest = divmod(int(cap), int(self._sizes[task]))
-            tokens = self._supervised[task]
-            total += epochs * int(tokens.sum()) + int(tokens[self._order(task, epochs)[:rest]].sum())
+            counts = worth[task]
+            total += epochs * float(counts.sum()) + float(counts[self._order(task, epochs)[:rest]].sum())
         return total
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,13 +13,12 @@ from apportion.budget import Ledger
 from apportion.budget.prices import Prices
 from apportion.mixtures._mixture import Feedback, GradientGuided, LossGuided, Mixture, State
 from apportion.signals import meta_gradient
-from apportion.signals.in_run import InRunRead
-from apportion.signals.inner_step import AdamStep, InnerStep, of_optimizer
+from apportion.signals.in_run import InRunRead, check_readable
+from apportion.signals.inner_step import AdamStep, InnerStep, SgdStep, check_followed, of_optimizer
 from apportion.signals.losses import task_losses
 from apportion.signals.ranks import rank, summed, world
 from apportion.tasks.batches import Batch
 from apportion.training.allowance import Allowance
-from apportion.training.cadence import next_due
 from apportion.training.validation import Picked, batched, rotating
 
 
@@ -61,7 +60,9 @@ class Steering:
         self._batch_size = batch_size
         self._pad_id = pad_id
         self._turn = 0
-        self._next_losses = 0.0
+        self._due: list[Batch] = []
+        self._next_losses = 0
+        self._measured = 0.0
         self._direction: dict[str, Tensor] = {}
         self._reader: InRunRead | None = None
         self._read: list[tuple[Tensor, Tensor]] = []
@@ -78,11 +79,30 @@ class Steering:
         """Whether training steps carry the in-run read, whose price they then pay."""
         return isinstance(self.mixture, GradientGuided) and self.mixture.estimator == "in_run"
 
+    def check(self, shapes: nn.Module, optim: str, packed: bool) -> None:
+        """Refuse what cannot be steered, before anything is spent.
+
+        Args:
+            shapes: The model on the meta device.
+            optim: The optimizer, as ``training.optim`` names it.
+            packed: Whether several examples share a row.
+
+        Raises:
+            ApportionError: An optimizer whose step is not known, or a model that the estimator cannot read.
+        """
+        mixture = self.mixture
+        if not isinstance(mixture, GradientGuided):
+            return
+        if mixture.looks_through_optimizer:
+            check_followed(optim)
+        if mixture.estimator == "in_run":
+            check_readable(shapes, packed)
+
     def prepare(self, model: nn.Module, step: int, optimizer: torch.optim.Optimizer, lr: float) -> None:
         """Measure what is due before optimizer step ``step`` (from 0) is drawn."""
         mixture = self.mixture
-        if isinstance(mixture, LossGuided) and self._ledger.progress >= self._next_losses:
-            self._measure_losses(mixture, model)
+        if isinstance(mixture, LossGuided) and step >= self._next_losses:
+            self._measure_losses(mixture, model, step)
         # From the second step on: before the first one Adam has no moments to see the direction through.
         elif isinstance(mixture, GradientGuided) and step >= 1 and (step - 1) % mixture.refresh == 0:
             self._refresh(mixture, model, optimizer, lr)
@@ -133,18 +153,25 @@ class Steering:
     def _batches(self, count: int) -> list[Batch]:
         return batched(rotating(self._pool, count, self._next_turn()), self._batch_size, self._pad_id)
 
-    def _measure_losses(self, mixture: LossGuided, model: nn.Module) -> None:
-        batches = self._batches(mixture.examples_per_task)
-        price = sum(self._flops.forward(b.work) for b in batches)
-        if not self._allowance.affords(price):
+    def _measure_losses(self, mixture: LossGuided, model: nn.Module, step: int) -> None:
+        """Measure each task's loss, unless training has not yet cost enough for it: then it stays due."""
+        if not self._due:
+            self._due = self._batches(mixture.examples_per_task)
+        price = sum(self._flops.forward(b.work) for b in self._due)
+        within = self._measured + price <= mixture.max_cost * self._ledger.spent("train").flops
+        if not within or not self._allowance.affords(price):
             return
-        losses = task_losses(model, batches, len(self._pool), next(model.parameters()).device)
-        self._charge(batches, price)
+        losses = task_losses(model, self._due, len(self._pool), next(model.parameters()).device)
+        self._charge(self._due, price)
         self._update(losses=losses)
-        self._next_losses = next_due(self._ledger.progress, mixture.every)
+        self._measured += price
+        self._next_losses = step + mixture.refresh
+        self._due = []
 
     def _refresh(self, mixture: GradientGuided, model: nn.Module, optimizer: torch.optim.Optimizer, lr: float) -> None:
-        inner = of_optimizer(optimizer, {p: n for n, p in model.named_parameters()}, lr)
+        inner: InnerStep = SgdStep(lr)
+        if mixture.looks_through_optimizer:
+            inner = of_optimizer(optimizer, {p: n for n, p in model.named_parameters()}, lr)
         if mixture.estimator == "in_run":
             self._take_direction(mixture, model, inner)
         else:
@@ -162,7 +189,7 @@ class Steering:
             model, [b.to(device) for b in batches], len(self._pool), mixture.objective(self.state)
         )
         self._charge(batches, price)
-        if mixture.precondition and isinstance(inner, AdamStep):
+        if isinstance(inner, AdamStep):
             u = {name: value * inner.preconditioner(name, value) for name, value in u.items()}
         for name, old in self._direction.items():
             u[name].lerp_(old, mixture.momentum)
@@ -184,14 +211,14 @@ class Steering:
         price += self._flops.forward(validation.work)
         if not self._allowance.affords(price):
             return
-        device, p = next(model.parameters()).device, self.p
+        device, rates = next(model.parameters()).device, mixture.rates(self.state)
         estimate = meta_gradient.unrolled if literal else meta_gradient.forward
-        objective, slope = mixture.objective(self.state), torch.zeros_like(p)
+        objective, slope = mixture.objective(self.state), torch.zeros_like(rates)
         if rank() == 0:  # a single batch, which is not shared out
-            slope = estimate(model, train.to(device), validation.to(device), p.to(device), inner, objective)
+            slope = estimate(model, train.to(device), validation.to(device), rates.to(device), inner, objective)
         losses = task_losses(model, [validation], len(self._pool), device)
         self._charge([train, validation], price)
-        self._update(losses, alignment=p * summed(slope.double().cpu()))
+        self._update(losses, alignment=rates * summed(slope.double().cpu()))
 
     def _gradient(self, batch: Batch) -> float:
         """Price the gradient of losses that are measured, without what training adds to them."""
@@ -216,8 +243,10 @@ class Steering:
         """Return everything a resumed run needs, the direction u included."""
         return {
             "mixture": dict(self.state),
-            "turn": self._turn,
+            # Batches that are due and not measured yet are made again, of the same examples.
+            "turn": self._turn - bool(self._due),
             "next_losses": self._next_losses,
+            "measured": self._measured,
             "direction": dict(self._direction),
             "age": self._age,
         }
@@ -227,6 +256,8 @@ class Steering:
         self.state = state["mixture"]
         self._turn = state["turn"]
         self._next_losses = state["next_losses"]
+        self._measured = state["measured"]
+        self._due = []
         self._age = state["age"]
         self._direction = {name: value.to(device) for name, value in state["direction"].items()}
         self._reader = None

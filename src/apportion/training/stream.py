@@ -77,6 +77,11 @@ class Stream:
         self._allowance = allowance
         self.finished = False
 
+    @property
+    def packs(self) -> bool:
+        """Whether several examples share a row."""
+        return self._row_length is not None
+
     def next_step(self, p: np.ndarray) -> StepBatches | None:
         """Draw the next step from ``p`` and charge it; None when nothing more fits.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
+from accelerate.utils.operations import ConvertOutputsToFp32
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -34,11 +36,23 @@ class _Steps:
         return iter(())
 
 
+def as_computed(model: nn.Module) -> None:
+    """Take off what accelerate puts around a model in mixed precision: a copy of all its outputs in fp32.
+
+    All logits are many times as much as those at supervised positions, which the loss raises by itself.
+    """
+    forward: Any = getattr(model.forward, "__func__", model.forward)
+    raising = getattr(forward, "__wrapped__", None)
+    if isinstance(raising, ConvertOutputsToFp32):
+        plain = raising.model_forward
+        model.forward = MethodType(plain, model) if forward is not model.forward else plain
+
+
 class BudgetTrainer(Trainer):
     """Trains until the stream is finished.
 
-    Overrides Trainer at five places: the loader and step (`get_batch_samples`), the loss, the schedule, recording (with
-    validation and checkpoints) and resuming; everything else is Trainer's own.
+    Overrides Trainer at six places: the outputs' precision, the loader and step (`get_batch_samples`), the loss, the
+    schedule, recording (with validation and checkpoints) and resuming; everything else is Trainer's own.
 
     Args:
         model: A causal language model, PEFT-wrapped or not.
@@ -114,6 +128,12 @@ class BudgetTrainer(Trainer):
         if factor is not None:
             self.steering.rescale(factor)
         return loss
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Prepare as Trainer does, but leave the model's outputs in the precision that they were computed in."""
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        as_computed(self.accelerator.unwrap_model(prepared[0]))
+        return prepared
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         """Move the batch; one without an example, which Trainer would refuse, keeps a rank in step with the others."""
