@@ -67,7 +67,7 @@ class Progress(LossGuided):
 
     advice: ClassVar[Mapping[str, str]] = {
         "narrowed": "Raise mixture.gamma or mixture.noise, so that other tasks stay in play.",
-        "still": "Lower mixture.noise or mixture.gamma, or lower mixture.every to measure more often.",
+        "still": "Lower mixture.noise or mixture.gamma, or raise mixture.max_cost to measure more often.",
         "swings": "Raise mixture.window or mixture.examples_per_task.",
         "behind": "If they matter, raise mixture.gamma, the share that is spread evenly.",
     }
