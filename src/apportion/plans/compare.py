@@ -10,7 +10,7 @@ from typing import Any
 from apportion._errors import ApportionError, nearest
 from apportion.mixtures import MIXTURES
 from apportion.plans.recipe import Recipe, parse_recipe
-from apportion.plans.run import prepare, run_recipe, settle
+from apportion.plans.run import prepare, run_recipe, settled
 from apportion.runs import comparison_summary, is_run, read_comparison, read_run, summarise
 from apportion.signals.ranks import rank
 from apportion.training.recorder import Show
@@ -64,7 +64,7 @@ def compare_recipe(
         (arm, seed): arm_recipe(values, arm, seed) for seed in dict.fromkeys(seeds) for arm in dict.fromkeys(methods)
     }
     folders = {(arm, seed): root / arm / f"seed-{seed}" for arm, seed in recipes}
-    recipes = {key: settle(recipe, folders[key])[0] for key, recipe in recipes.items()}
+    recipes = {key: settled(recipe, folders[key]) for key, recipe in recipes.items()}
     waiting = [key for key, recipe in recipes.items() if not _is_finished(folders[key], recipe)]
     for key in waiting:
         prepare(recipes[key], folders[key])

@@ -65,9 +65,10 @@ def prepare(recipe: Recipe, out: str | Path) -> tuple[Data, Parts]:
         ApportionError: Anything wrong with them.
     """
     recipe.tasks.keep_out(Path(out))
-    recipe, data = settle(recipe, out)
+    recipe = settled(recipe, out)
     if rank() == 0:
         RunFolder.check(out, recipe.resolved())
+    data = _data(recipe, out)
     shapes = make_model(recipe, data, meta=True)
     check_memory(shapes)
     parts = assemble(recipe, data, prices_of(shapes), Path(out))
@@ -75,18 +76,21 @@ def prepare(recipe: Recipe, out: str | Path) -> tuple[Data, Parts]:
     return data, parts
 
 
-def settle(recipe: Recipe, out: str | Path) -> tuple[Recipe, Data]:
-    """Load the data, and return it behind the recipe with what follows from it written out.
+def settled(recipe: Recipe, out: str | Path) -> Recipe:
+    """Return the recipe as it will be run: what is left to follow from the data is written out.
 
     Raises:
-        ApportionError: Anything wrong with them.
+        ApportionError: Anything wrong with the data, where something does.
     """
+    return recipe if recipe.validation.every is not None else with_cadence(recipe, _data(recipe, out))
+
+
+def _data(recipe: Recipe, out: str | Path) -> Data:
     if world() > 1:
         recipe.arguments(Path(out))  # where the processes find each other
         leave_at_exit()
     with one_first():
-        data = load_data(recipe)
-    return with_cadence(recipe, data), data
+        return load_data(recipe)
 
 
 def _ahead(recipe: Recipe, data: Data, parts: Parts, out: Path) -> float:
@@ -122,7 +126,7 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
     Raises:
         ApportionError: Anything wrong with recipe, data, model or folder; before training starts nothing is written.
     """
-    recipe, _ = settle(recipe, out)
+    recipe = settled(recipe, out)
     data, parts = prepare(recipe, out)
     # Loaded before the folder is made, for the same reason.
     model = make_model(recipe, data)

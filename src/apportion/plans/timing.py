@@ -27,7 +27,7 @@ FEWEST_STEPS, MOST_STEPS = 3, 12
 STEP_SECONDS, VALIDATION_SECONDS = 3.0, 1.5
 MOST_SECONDS = 15.0  # that the fewest steps may be expected to take
 # Around what was timed: other work on the machine, longer and shorter batches, a slower disk.
-SPREAD = 1.5
+SPREAD = 2.0
 # Of the rate in large matmuls, where nothing was timed: the least, the usual and the most that training reaches.
 UTILISATION = (0.1, 0.4, 0.9)
 
