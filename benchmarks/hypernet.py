@@ -47,7 +47,8 @@ from apportion.plans.hypernet import encode_instructions
 from apportion.signals.losses import example_losses
 from apportion.tasks import TasksSpec
 from apportion.tasks.batches import Batch, collate
-from apportion.training.models import LoraSpec, ModelSpec, build_model, load_tokenizer
+from apportion.training.models import build_model, load_tokenizer
+from apportion.training.specs import LoraSpec, ModelSpec
 
 TASKS, ROWS, INSTRUCTION, INPUT, OUTPUT, RANK, LR = 16, 32, 48, 48, 16, 8, 1e-3
 TEXT = "Write the words in reverse, then in upper case."

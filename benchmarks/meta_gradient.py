@@ -38,7 +38,8 @@ from apportion.signals.losses import example_losses
 from apportion.signals.meta_gradient import direction, forward, train_losses, trainable, unrolled, validation_losses
 from apportion.signals.objective import SmoothWorst, smooth_worst
 from apportion.tasks.batches import Batch, collate
-from apportion.training.models import LoraSpec, ModelSpec, build_model
+from apportion.training.models import build_model
+from apportion.training.specs import LoraSpec, ModelSpec
 
 ROWS, LENGTH, LR = 32, 128, 1e-3
 SIDES = ("in_run", "forward", "unrolled", "torchopt")

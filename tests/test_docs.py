@@ -11,7 +11,7 @@ from apportion.mixtures._mixture import Mixture
 from apportion.plans.recipe import Recipe, ValidationSpec
 from apportion.tasks import SOURCES, TasksSpec
 from apportion.tasks.sources._rows import RowSource
-from apportion.training.models import LoraSpec, ModelSpec, TokenizerSpec
+from apportion.training.specs import LoraSpec, ModelSpec, TokenizerSpec
 from apportion.weights import WEIGHTS
 from apportion.weights._weighting import Weighting
 

@@ -52,3 +52,7 @@ def __getattr__(name: str) -> object:
     if _HOME[name] == "apportion":
         return importlib.import_module(f"apportion.{name}")
     return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from apportion._errors import ApportionError, nearest
+from apportion._errors import ApportionError, nearest, shown
 
 # Pydantic's kinds of error as what the value must be.
 _KINDS = {
@@ -22,10 +22,60 @@ _KINDS = {
 }
 
 
+# What people call things, and what to say to it; said of any block that has no key near the word itself.
+_ELSEWHERE = {
+    **dict.fromkeys(("lr", "learning_rate"), "did you mean 'training.learning_rate'?"),
+    **dict.fromkeys(
+        ("batch_size", "batch", "bs", "train_batch_size", "micro_batch_size", "per_device_train_batch_size"),
+        "did you mean 'training.per_device_train_batch_size'?",
+    ),
+    "eval_batch_size": "did you mean 'training.per_device_eval_batch_size'?",
+    **dict.fromkeys(
+        ("gradient_accumulation", "grad_accum", "accumulation_steps", "gradient_accumulation_steps"),
+        "did you mean 'training.gradient_accumulation_steps'?",
+    ),
+    **dict.fromkeys(("optimizer", "optimiser", "optim"), "did you mean 'training.optim'?"),
+    **dict.fromkeys(("scheduler", "lr_scheduler", "lr_scheduler_type"), "did you mean 'training.lr_scheduler_type'?"),
+    **dict.fromkeys(("warmup", "warmup_steps", "warmup_ratio"), "did you mean 'training.warmup_steps'?"),
+    **dict.fromkeys(
+        ("clip", "grad_clip", "gradient_clipping", "max_grad_norm"), "did you mean 'training.max_grad_norm'?"
+    ),
+    **dict.fromkeys(("wd", "weight_decay"), "did you mean 'training.weight_decay'?"),
+    "bf16": "did you mean 'training.bf16'?",
+    **dict.fromkeys(
+        ("epochs", "epoch", "num_epochs", "n_epochs", "num_train_epochs", "steps", "num_steps", "max_steps"),
+        "training ends when 'budget' is spent; 100% is one pass over the supervised tokens",
+    ),
+    **dict.fromkeys(("data", "dataset", "datasets", "data_path"), "did you mean 'tasks.path'?"),
+    **dict.fromkeys(("max_length", "max_seq_length", "max_len", "seq_length"), "did you mean 'tasks.max_length'?"),
+    **dict.fromkeys(("model_name", "model_name_or_path", "base_model"), "did you mean 'model.name'?"),
+    **dict.fromkeys(("sampler", "sampling", "method", "methods"), "did you mean 'mixture'?"),
+    **dict.fromkeys(("out", "output", "output_dir"), "the folder is given with --out"),
+    "seeds": "a run has one 'seed'; 'apportion compare' takes --seeds",
+    **dict.fromkeys(("rank", "lora_r"), "did you mean 'lora.r'?"),
+    "lora_alpha": "did you mean 'lora.alpha'?",
+}
+
+
 class Config(BaseModel):
     """Base of all settings: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:  # noqa: ANN401
+        """Build the settings by name.
+
+        Raises:
+            ApportionError: As `validate`, the class's name in place of the recipe's path.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ApportionError(_sentence(type(self), values, error, type(self).__name__)) from None
+
+    # Pydantic's mark for an __init__ that only validates: a block inside a block is then validated without it, and an
+    # error in there keeps the whole path.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
 
 C = TypeVar("C", bound=BaseModel)
@@ -43,11 +93,18 @@ def validate(cls: type[C], values: object, where: str) -> C:
         ApportionError: Unknown key (with the nearest known one), missing key, or a value of the wrong kind.
     """
     if not isinstance(values, Mapping):
-        raise ApportionError(f"'{where}' must be a mapping of settings, not {values!r}.")
+        raise ApportionError(f"'{where}' must be a mapping of settings, not {shown(values)}.")
     try:
         return cls.model_validate(dict(values))
     except ValidationError as error:
         raise ApportionError(_sentence(cls, values, error, where)) from None
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """Return settings as plain values, those left out that are None by default: enough to build them again."""
+    fields = type(config).model_fields
+    dumped = config.model_dump(mode="json")
+    return {key: value for key, value in dumped.items() if value is not None or fields[key].default is not None}
 
 
 def _sentence(cls: type[BaseModel], values: Mapping[str, Any], error: ValidationError, where: str) -> str:
@@ -60,7 +117,7 @@ def _sentence(cls: type[BaseModel], values: Mapping[str, Any], error: Validation
     path = ".".join([*([where] if where else []), *keys])
     if first["type"] == "extra_forbidden":
         siblings = _fields_at(cls, first["loc"][:-1])
-        return f"Unknown key '{path}'{nearest(str(first['loc'][-1]), siblings)}."
+        return f"Unknown key '{path}'{_meant(keys[-1], path.rpartition('.')[0], siblings)}."
     if first["type"] == "missing":
         return f"'{path}' is missing."
     if first["type"] in _KINDS:
@@ -74,8 +131,20 @@ def _sentence(cls: type[BaseModel], values: Mapping[str, Any], error: Validation
         message = first["msg"].removeprefix("Value error, ")
         message = (message[:1].lower() + message[1:]).replace("input should", "must")
     # A block is not repeated to say what is wrong between its keys.
-    said = f"'{path}'" if isinstance(first["input"], Mapping) else f"'{path}' is {first['input']!r}"
+    said = f"'{path}'" if isinstance(first["input"], Mapping) else f"'{path}' is {shown(first['input'])}"
     return f"{said}: {message}."
+
+
+def _meant(key: str, block: str, siblings: list[str]) -> str:
+    """Return what is said of an unknown key in a block: a key beside it that it may stand for, or one of another block."""
+    said = nearest(key, siblings)
+    elsewhere = _ELSEWHERE.get(key.lower())
+    if elsewhere is None:
+        return said
+    last = elsewhere.rstrip("'?").rpartition(".")[2]
+    if last in siblings:
+        return f" (did you mean '{last}'?)"
+    return said if "did you mean" in said and block not in ("", "training") else f" ({elsewhere})"
 
 
 def _keys(values: object, error: ErrorDetails) -> list[str]:

@@ -23,3 +23,17 @@ def nearest(name: str, options: Iterable[str]) -> str:
     if len(known) <= 24:
         return f" (known: {', '.join(known)})" if known else ""
     return f" ({len(known)} are known, none is near)"
+
+
+def shortened(text: str, limit: int = 120) -> str:
+    """Return ``text`` as one line of at most ``limit`` characters, so that a sentence stays one."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def shown(value: object) -> str:
+    """Return a value as a sentence can hold it, however long it is."""
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):  # thousands of digits or of levels
+        return f"a {type(value).__name__} too long to show"

@@ -1,8 +1,12 @@
 """Every mistake in a recipe ends in one sentence, exit code 2, and no folder."""
 
 import pytest
+import yaml
 
+from apportion.plans.arms import arm_values
+from apportion.plans.recipe import overridden, parse_recipe
 from tests.cli.command import RECIPE, ask
+from tests.test_house import loaded_after
 
 # What is set, and what the sentence must say.
 MISTAKES = [
@@ -25,6 +29,22 @@ MISTAKES = [
     ("training.optim=adafacto", "'training.optim'", "(did you mean 'adafactor'?)"),
     ("training.lr_scheduler_type=coss", "'training.lr_scheduler_type'", "(did you mean 'cosine'?)"),
     ("training.report_to=wandbb", "'training.report_to' (did you mean 'wandb'?)"),
+    # Keys by the names that others have for them.
+    ("lr=1", "Unknown key 'lr' (did you mean 'training.learning_rate'?)"),
+    ("training.lr=1", "Unknown key 'training.lr' (did you mean 'learning_rate'?)"),
+    ("mixture={type: adapt, lr: 1}", "Unknown key 'mixture.lr' (did you mean 'learning_rate'?)"),
+    ("training.batch_size=1", "'training.batch_size' (did you mean 'per_device_train_batch_size'?)"),
+    ("batch_size=1", "'batch_size' (did you mean 'training.per_device_train_batch_size'?)"),
+    ("learning_rate=1", "'learning_rate' (did you mean 'training.learning_rate'?)"),
+    ("training.epochs=3", "'training.epochs' (training ends when 'budget' is spent"),
+    ("epochs=3", "'epochs' (training ends when 'budget' is spent"),
+    ("mixture={type: adapt, epochs: 1}", "Unknown key 'mixture.epochs' (did you mean 'max_epochs'?)"),
+    ("data=x", "'data' (did you mean 'tasks.path'?)"),
+    ("dataset.path=x", "'dataset' (did you mean 'tasks.path'?)"),
+    ("max_length=3", "'max_length' (did you mean 'tasks.max_length'?)"),
+    ("seeds=[1, 2]", "'seeds' (a run has one 'seed'; 'apportion compare' takes --seeds)"),
+    ("lora.rank=4", "Unknown key 'lora.rank' (did you mean 'r'?)"),
+    ("output_dir=x", "'output_dir' (the folder is given with --out)"),
     # Keys that Apportion decides.
     ("training.max_steps=3", "'training.max_steps' cannot be set here", "'budget' is spent"),
     ("training.output_dir=x", "'training.output_dir' cannot be set here", "--out"),
@@ -35,7 +55,9 @@ MISTAKES = [
     ("seed=x", "'seed' is 'x': must be a whole number"),
     ("seed=4294967296", "'seed' is 4294967296"),
     ("seed.x=3", "'--set seed.x=3': 'seed' is no mapping"),
-    ("model=llama", "'model' is 'llama': must be a mapping of settings"),
+    ("model=3", "'model' is 3: must be a mapping of settings"),
+    ("model=nobody/nothing-at-all", "not in the cache and the Hub cannot be reached"),
+    ("model={config: {hidden_size: 8}, tokenizer: x}", "'model': 'config.model_type' is missing", "such as llama"),
     ("model.config=", "'model': give either 'name'"),
     ("model.tokenizer=", "'model': a model from 'config' needs a 'tokenizer'"),
     ("model.config.hidden_size=x", "'model.config'", "'hidden_size' expected int"),
@@ -43,6 +65,7 @@ MISTAKES = [
     ("model.config.max_position_embeddings=8", "the model takes 8", "'tasks.max_length'"),
     ("model.tokenizer.vocab_size=20", "'vocab_size' of at least"),
     ("model.attention=sdpaa", "'model.attention' is 'sdpaa': must be 'sdpa'"),
+    ("lora.target_modules=v_prj", "'v_prj', no layer of the model (did you mean 'v_proj'?)"),
     ("lora.target_modules=[q_proj, v_prj]", "'v_prj', no layer of the model (did you mean 'v_proj'?)"),
     ("tasks.max_length=1", "'tasks.max_length' is 1"),
     ("tasks.validation=1", "'tasks.validation' is 1"),
@@ -52,6 +75,7 @@ MISTAKES = [
     ("validation.every=often", "'validation.every' is 'often': a share is written like 5%"),
     ("training=3", "'training' is 3: must be a mapping of settings"),
     ("training.learning_rate=fast", "'training.learning_rate' is 'fast': must be a number"),
+    ("training.learning_rate=0", "'training.learning_rate' is 0: must be greater than 0"),
     ("training.learning_rate=-1", "'training.learning_rate' is -1"),
     ("training.learning_rate=.nan", "'training.learning_rate' is nan: must be a finite number"),
     ("training.bf16=maybe", "'training.bf16' is 'maybe': must be true or false"),
@@ -63,6 +87,10 @@ MISTAKES = [
     ("training.lr_scheduler_type=cosine_with_min_lr", "'training' is not accepted", "lr_scheduler_kwargs"),
     # Budgets.
     ("budget=", "'budget' is None: must be text or a number or a mapping"),
+    ("budget=true", "'budget' is True: must be text or a number or a mapping"),
+    ("budget={supervised: true}", "'budget'", "must be text or a number"),
+    ("budget=0%", "The budget '0%' is not more than zero"),
+    ("budget=-2M", "The budget '-2M' is not more than zero"),
     ("budget=lots", "The budget 'lots' is not a budget", "'60k'"),
     ("budget=0", "The budget 0 is not more than zero"),
     ("budget=-5", "The budget -5 is not more than zero"),
@@ -87,10 +115,13 @@ MISTAKES = [
     ("=3", "'--set =3' needs the form key=value"),
     ("budget.x=3", "'--set budget.x=3': 'budget' is no mapping"),
     ("mixture={type: uniform", "the value is not valid YAML"),
+    ("budget={total: 1, total: 2}", "the key 'total' stands twice"),
+    ("mixture=" + "[" * 3000 + "]" * 3000, "more than 64 levels of nesting"),
+    ("seed=" + "9" * 5000, "a number of 5,000 digits"),
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), [(m[0], m[1:]) for m in MISTAKES], ids=[m[0] for m in MISTAKES])
+@pytest.mark.parametrize(("change", "said"), [(m[0], m[1:]) for m in MISTAKES], ids=[m[0][:60] for m in MISTAKES])
 def test_a_mistake_is_one_sentence_and_leaves_no_folder(capsys, recipe, tmp_path, change, said):
     ask(capsys, "train", recipe, "--set", change, "--out", tmp_path / "out").refuses(*said)
     assert not (tmp_path / "out").exists()
@@ -120,6 +151,94 @@ def test_a_recipe_that_is_none(capsys, tmp_path, command, content, said):
         file.write_bytes(content)
     arguments = ["--methods", "uniform"] if command == "compare" else []
     ask(capsys, command, file, *arguments).refuses(*said)
+
+
+def test_a_key_that_stands_twice(capsys, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(RECIPE + "budget: 300\n")
+    ask(capsys, "plan", file).refuses(f"'{file}' is not valid YAML at line 12: the key 'budget' stands twice")
+
+
+TYPOS = {
+    "mixtur: adapt": "'mixtur' (did you mean 'mixture'?)",
+    "lr: 1": "'training.learning_rate'",
+    "mixture: unifrom": "Unknown mixture 'unifrom'",
+    "weights: {type: adpt}": "Unknown weights 'adpt'",
+    "model: {nmae: x}": "'model.nmae' (did you mean 'name'?)",
+    "tasks: {source: playground, vaildation: 0.1}": "'tasks.vaildation' (did you mean 'validation'?)",
+    "validation: {evry: 1%}": "'validation.evry' (did you mean 'every'?)",
+    "budget: lots": "'lots' is not a budget",
+    "mixture: 'typos_ran:Mine'\nseed: x": "'seed' is 'x'",
+}
+
+
+@pytest.mark.parametrize("typo", TYPOS)
+@pytest.mark.parametrize("command", ["plan", "train", "compare"])
+def test_a_typo_is_answered_before_anything_heavy_is_loaded(tmp_path, command, typo):
+    blocks = {"model": "{name: x}", "tasks": "{source: playground}", "budget": "5%"}
+    named = {line.partition(":")[0] for line in typo.splitlines()}
+    file = tmp_path / "recipe.yaml"
+    file.write_text("\n".join([typo, *(f"{key}: {value}" for key, value in blocks.items() if key not in named)]))
+    arguments = [command, str(file), *(["--methods", "uniform"] if command == "compare" and "mix" not in typo else [])]
+    if command == "compare" and "mix" in typo:
+        arguments += ["--set", "arms={a: {}}"]
+    code = f"""
+import contextlib, io, sys
+from apportion.cli.main import main
+sys.argv = ["apportion", *{arguments}]
+said = io.StringIO()
+try:
+    with contextlib.redirect_stderr(said):
+        main()
+except SystemExit as end:
+    assert end.code == 2, end.code
+assert {TYPOS[typo]!r} in said.getvalue(), said.getvalue()
+"""
+    assert loaded_after(code) == []
+
+
+def test_a_module_of_ones_own_runs_when_the_rest_is_right(capsys, recipe, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "it_raises.py").write_text(
+        "from pathlib import Path\nPath(__file__ + '.ran').touch()\nraise RuntimeError('oh')\n"
+    )
+    wrong = ("--set", "mixture=it_raises:Mine")
+    for other in (
+        "training.learning_rat=1",
+        "weights={type: adapt, taau: 1}",
+        "seed=x",
+        "model.config.model_type=lama",
+    ):
+        ask(capsys, "plan", recipe, *wrong, "--set", other).refuses("did you mean" if other != "seed=x" else "'seed'")
+    arms = "arms={a: {}, b: {mixture: unifrom}}"
+    ask(capsys, "compare", recipe, *wrong, "--set", arms, "--out", tmp_path / "out").refuses(
+        "Unknown mixture 'unifrom'"
+    )
+    assert not (tmp_path / "it_raises.py.ran").exists()
+    ask(capsys, "plan", recipe, *wrong).refuses(
+        "'it_raises:Mine' is no mixture: it cannot be imported (RuntimeError: oh)"
+    )
+    assert (tmp_path / "it_raises.py.ran").exists()
+    ask(capsys, "plan", recipe, "--set", "mixture=not_there:Mine").refuses(
+        "(ModuleNotFoundError: No module named 'not_there')"
+    )
+
+
+def test_a_model_by_its_name_alone():
+    values = {"model": "x/y", "tasks": {"source": "playground"}, "budget": "5%"}
+    assert parse_recipe(values).model.name == "x/y"
+    assert overridden(values, ["model.dtype=bfloat16"])["model"] == {"name": "x/y", "dtype": "bfloat16"}
+    arms = {"a": {"model": {"dtype": "bfloat16"}}}
+    assert arm_values({**values, "arms": arms}, "a")["model"] == {"name": "x/y", "dtype": "bfloat16"}
+
+
+def test_a_hypernet_from_scratch_learns_both_keys_at_once(capsys, recipe):
+    change = ("--set", "hypernet={}", "--set", "tasks.instruction=apart")
+    ask(capsys, "plan", recipe, *change).refuses("set 'hypernet.base: all' and 'hypernet.kl: 0'")
+    both = {"hypernet": {"base": "all", "kl": 0}}
+    values = yaml.safe_load(RECIPE)
+    values["tasks"]["instruction"] = "apart"
+    assert parse_recipe({**values, **both}).hypernet.base == "all"
 
 
 def test_a_folder_is_no_recipe(capsys, tmp_path):

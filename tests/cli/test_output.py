@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from apportion.cli import _progress
+from apportion.plans import progress
 from apportion.tasks import load_tasks, train_tokenizer
 from tests.cli.command import ask
 
@@ -164,8 +164,8 @@ class TestShow:
 )
 def test_a_bar_keeps_to_one_line(monkeypatch, width, losses):
     screen = Console(force_terminal=True, width=width, record=True, file=sys.stderr, legacy_windows=False)
-    monkeypatch.setattr(_progress, "Console", lambda **_: screen)
-    with _progress.progress() as shown:
+    monkeypatch.setattr(progress, "Console", lambda **_: screen)
+    with progress.progress() as shown:
         show = shown.run("proportional, seed 10")
         show({"spent": {"train": {"supervised": 1_234_567}}, "loss": 9.789, "macro": 9.123, "worst": 9.456}, 0.41)
     drawn = screen.export_text()
@@ -176,8 +176,8 @@ def test_a_bar_keeps_to_one_line(monkeypatch, width, losses):
 
 def test_a_bar_that_never_moved_is_taken_away(monkeypatch, capsys):
     screen = Console(force_terminal=True, width=80, file=sys.stderr, legacy_windows=False)
-    monkeypatch.setattr(_progress, "Console", lambda **_: screen)
-    with pytest.raises(ValueError, match="bad"), _progress.progress() as shown:
+    monkeypatch.setattr(progress, "Console", lambda **_: screen)
+    with pytest.raises(ValueError, match="bad"), progress.progress() as shown:
         shown.run("uniform, seed 0")
         raise ValueError("bad")
     # Moved up and erased: nothing of it is left above the sentence that follows.

@@ -58,9 +58,23 @@ def test_fixed_rounding_is_mended():
     assert float(p.sum()) == pytest.approx(1, abs=1e-15)
 
 
+@pytest.mark.parametrize("shares", [{"a": 0.33, "b": 0.33, "c": 0.33}, {"a": 0.5, "b": 0.5, "c": 0.01}])
+def test_fixed_shares_of_two_digits_are_rescaled_and_say_so(shares):
+    method = MIXTURES.build({"type": "fixed", "shares": shares})
+    total = sum(shares.values())
+    assert method.findings() == (f"'mixture.shares' sums to {total:.6g}: rescaled to sum to 1.",)
+    assert close(
+        p_of({"type": "fixed", "shares": shares}, sizes(1, 2, 3)), [share / total for share in shares.values()]
+    )
+    exact = {name: share / total for name, share in shares.items()}
+    assert MIXTURES.build({"type": "fixed", "shares": exact}).findings() == ()
+
+
 @pytest.mark.parametrize(
     ("shares", "sentence"),
     [
+        ({"a": 0.5, "b": 0.48}, r"'mixture\.shares' sums to 0\.98: shares must sum to 1, within 1 %"),
+        ({"a": 0.5, "b": 0.52}, r"'mixture\.shares' sums to 1\.02"),
         ({"a": 0.5, "b": 0.4}, r"'mixture\.shares' sums to 0\.9"),
         ({"a": 1.5, "b": -0.5}, r"'mixture\.shares\.a' is 1\.5"),
         ({"a": 1, "b": -1e-9}, r"'mixture\.shares\.b' is -1e-09"),

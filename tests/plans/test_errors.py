@@ -13,7 +13,8 @@ from apportion.plans.recipe import overridden, parse_recipe
 from apportion.runs import RunFolder
 from apportion.runs.atomic import write_error
 from apportion.tasks.network import reachable
-from apportion.training.models import LoraSpec, ModelSpec, build_model, load_tokenizer
+from apportion.training.models import build_model, load_tokenizer
+from apportion.training.specs import LoraSpec, ModelSpec
 from tests.training.runs import TINY
 
 
@@ -125,8 +126,11 @@ def test_lora_takes_names_that_are_there_and_no_other():
     )
     with pytest.raises(ApportionError, match="'v_prj', no layer of the model"):
         build_model(spec, tokenizer, lora=LoraSpec(target_modules=["q_proj", "v_prj"]), seed=0, meta=True)
-    with pytest.raises(ApportionError, match=r"'lora.target_modules' does not fit"):
-        build_model(spec, tokenizer, lora=LoraSpec(target_modules="nope"), seed=0, meta=True)
+    assert LoraSpec(target_modules="q_proj").target_modules == ["q_proj"]
+    assert LoraSpec(target_modules="all-linear").target_modules == "all-linear"
+    for name, near in (("q_prj", "q_proj"), ("all-liner", "all-linear")):
+        with pytest.raises(ApportionError, match=f"'{name}', no layer of the model .did you mean '{near}'"):
+            build_model(spec, tokenizer, lora=LoraSpec(target_modules=name), seed=0, meta=True)
 
 
 def test_a_folder_is_checked_without_touching_it(tmp_path):

@@ -11,8 +11,8 @@ import typer
 
 from apportion._errors import ApportionError
 from apportion.cli.main import app
+from apportion.plans.arms import arm_values
 from apportion.plans.build import load_data
-from apportion.plans.compare import arm_values
 from apportion.plans.plan import plan_recipe
 from apportion.plans.recipe import overridden, parse_recipe, read_yaml
 from apportion.plans.run import run_recipe

@@ -8,8 +8,9 @@ from apportion import ApportionError
 from apportion.plans.plan import plan_recipe
 from apportion.plans.recipe import overridden, parse_recipe
 from apportion.plans.run import prepare
-from apportion.training.models import ModelSpec, TokenizerSpec, build_model
+from apportion.training.models import build_model
 from apportion.training.sizes import MOST_LAYERS
+from apportion.training.specs import ModelSpec, TokenizerSpec
 from tests.training.runs import TINY
 
 LLAMA = TINY["model"]["config"]

@@ -39,6 +39,9 @@ def compare(
     if not arms:
         raise ApportionError("Nothing to compare: name methods with --methods, such as uniform,proportional,adapt.")
     numbers = seed_numbers(seeds)
+    from apportion.plans.arms import sketch_arms
+
+    sketch_arms(values, arms)
     from apportion.plans.compare import compare_recipe
     from apportion.reports import write_report
     from apportion.signals.ranks import rank
@@ -53,7 +56,7 @@ def compare(
         write_report(comparison.path)
         print_json(comparison.summary)
         return
-    from apportion.cli._progress import progress
+    from apportion.plans.progress import progress
 
     with progress() as shown:
         comparison = compare_recipe(values, arms, numbers, folder, lambda arm, seed: shown.run(f"{arm}, seed {seed}"))

@@ -43,15 +43,19 @@ def plan(
     if not arms and (methods is not None or seeds is not None):
         raise ApportionError("Nothing to compare: name methods with --methods, such as uniform,proportional,adapt.")
     numbers = seed_numbers(seeds if seeds is not None else "0")
-    from apportion.plans.comparison_plan import plan_comparison
-    from apportion.plans.plan import plan_recipe
+    from apportion.plans.arms import sketch_arms
     from apportion.plans.recipe import parse_recipe
 
+    sketch_arms(values, arms)
+    parsed = None if arms else parse_recipe(values)
+    from apportion.plans.comparison_plan import plan_comparison
+    from apportion.plans.plan import plan_recipe
+
     quiet_libraries()
-    if arms:
+    if parsed is None:
         planned = plan_comparison(values, arms, numbers, timed=True).as_dict()
     else:
-        planned = plan_recipe(parse_recipe(values), timed=True).as_dict()
+        planned = plan_recipe(parsed, timed=True).as_dict()
     if as_json:
         print_json(planned)
     elif arms:

@@ -19,10 +19,11 @@ def train(
     Where the folder holds an unfinished run of the same recipe, it goes on from its last checkpoint.
     """
     from apportion.plans.recipe import parse_recipe
+
+    parsed = parse_recipe(recipe_values(recipe, assignments))
     from apportion.plans.run import run_recipe
     from apportion.signals.ranks import rank
 
-    parsed = parse_recipe(recipe_values(recipe, assignments))
     quiet_libraries()
     folder = out or Path("runs") / recipe.stem
     if rank() > 0:  # of several processes the first one speaks
@@ -37,7 +38,7 @@ def train(
         return
     from rich.console import Console
 
-    from apportion.cli._progress import progress
+    from apportion.plans.progress import progress
     from apportion.reports import words
 
     with progress() as shown:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MIXTURES: Registry[Mixture] = Registry(
     "mixture",
+    "apportion.mixtures._mixture:Mixture",
     {
         "uniform": "apportion.mixtures.uniform:Uniform",
         "proportional": "apportion.mixtures.proportional:Proportional",
@@ -53,3 +54,7 @@ def __getattr__(name: str) -> object:
     from apportion.mixtures import _mixture
 
     return getattr(_mixture, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -65,6 +65,10 @@ class Mixture(Config):
     draws: Literal["systematic", "multinomial"] = "systematic"
     max_epochs: float | None = Field(None, gt=0)
 
+    def findings(self) -> tuple[str, ...]:
+        """Return sentences on how the settings were read, for the run's summary and report."""
+        return ()
+
     def init(self, tasks: TaskSizes) -> State:
         """Return the state before training; everything the other two calls need is in it."""
         raise NotImplementedError

@@ -13,6 +13,8 @@ from apportion._errors import ApportionError, nearest
 from apportion.mixtures._mixture import Mixture, State, TaskSizes
 
 ROUNDING = 1e-6
+# Shares rounded to two digits sum to one within this.
+TOLERANCE = 0.01
 
 
 def fixed(shares: Mapping[str, float], names: Sequence[str]) -> Tensor:
@@ -39,7 +41,8 @@ class Fixed(Mixture):
     Cost: none.
 
     Attributes:
-        shares: Task name to share; names every task once and sums to one.
+        shares: Task name to share; names every task once and sums to one; within 1 % of that it is rescaled, which is
+            a finding of the run.
     """
 
     shares: dict[str, float]
@@ -51,9 +54,14 @@ class Fixed(Mixture):
             if not 0 <= share <= 1 + ROUNDING:  # NaN too
                 raise ApportionError(f"'mixture.shares.{name}' is {share}: a share must lie between 0 and 1.")
         total = math.fsum(shares.values())
-        if abs(total - 1) > ROUNDING:
-            raise ApportionError(f"'mixture.shares' sums to {total:.6g}: shares must sum to 1.")
+        if abs(total - 1) > TOLERANCE + ROUNDING:
+            raise ApportionError(f"'mixture.shares' sums to {total:.6g}: shares must sum to 1, within 1 %.")
         return shares
+
+    def findings(self) -> tuple[str, ...]:
+        """Say so where the shares were rescaled."""
+        total = math.fsum(self.shares.values())
+        return () if abs(total - 1) <= ROUNDING else (f"'mixture.shares' sums to {total:.6g}: rescaled to sum to 1.",)
 
     def init(self, tasks: TaskSizes) -> State:
         """Return p.

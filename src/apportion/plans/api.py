@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from apportion._errors import ApportionError
+from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Mixture
+from apportion.plans.arms import arms_of
 from apportion.plans.compare import Comparison, compare_recipe
+from apportion.plans.progress import progress as shown
 from apportion.plans.recipe import parse_recipe
 from apportion.plans.run import Run, run_recipe
+from apportion.signals.ranks import rank
 from apportion.tasks import TaskCollection
+from apportion.weights import WEIGHTS
 from apportion.weights._weighting import Weighting
 
-Model = str | Mapping[str, Any]
+Model = str | Path | Mapping[str, Any]
 Tasks = TaskCollection | str | Path | Mapping[str, Any]
+Method = Mixture | str | Mapping[str, Any]
 
 
 def train(
@@ -24,9 +32,10 @@ def train(
     tasks: Tasks,
     budget: str | int | Mapping[str, Any],
     out: str | Path,
-    mixture: Mixture | str | Mapping[str, Any] = "uniform",
+    mixture: Method = "uniform",
     weights: Weighting | str | Mapping[str, Any] = "uniform",
     seed: int = 0,
+    progress: bool = False,
     **blocks: Any,  # noqa: ANN401
 ) -> Run:
     """Train one model within a budget.
@@ -39,61 +48,108 @@ def train(
         mixture: A method, its name, or the recipe's ``mixture`` block.
         weights: A method, its name, or the recipe's ``weights`` block.
         seed: Of everything random.
+        progress: Show on stderr what the command line shows: bars in a terminal, lines elsewhere.
         **blocks: ``lora``, ``training`` (Hugging Face's argument names), ``validation`` and the rest, as in a recipe.
 
     Raises:
         ApportionError: Anything wrong with the arguments, data or model.
     """
     values = _values(model, tasks, budget, {"mixture": mixture, "weights": weights, "seed": seed, **blocks})
-    return run_recipe(parse_recipe(values), out)
+    recipe, folder = parse_recipe(values), _folder(out)
+    if not _asked(progress):
+        return run_recipe(recipe, folder)
+    with shown() as runs:
+        return run_recipe(recipe, folder, runs.run(f"{recipe.mixture['type']}, seed {recipe.seed}"))
 
 
 def compare(
-    methods: Sequence[str | Mixture],
+    methods: Sequence[Method] | Mapping[str, Method],
     *,
     model: Model,
     tasks: Tasks,
     budget: str | int | Mapping[str, Any],
     out: str | Path,
     seeds: Sequence[int] = (0,),
+    progress: bool = False,
     **blocks: Any,  # noqa: ANN401
 ) -> Comparison:
-    """Train several mixtures under one budget, with seeds, and summarise; arguments as for `train`.
+    """Train several mixtures under one budget, with seeds, and summarise.
+
+    Args:
+        methods: Mixtures, named by their type and, where several share one, by the settings that set them apart:
+            ``adapt-tau-0.1``; or a mapping of names to mixtures.
+        model: As for `train`, like the arguments that are not named here.
+        tasks: As for `train`.
+        budget: Of each run.
+        out: The comparison's folder; runs go to ``<out>/<name>/seed-<s>/``.
+        seeds: One run each for every method.
+        progress: As for `train`.
+        **blocks: As for `train`.
 
     Raises:
         ApportionError: Anything wrong with the arguments, data or model.
     """
-    blocks_of = {_block(m)["type"]: {"mixture": _block(m)} for m in methods}
-    values = _values(model, tasks, budget, blocks)
-    return compare_recipe({**values, "arms": blocks_of}, list(blocks_of), seeds, out)
+    arms = arms_of(methods)
+    values = {
+        **_values(model, tasks, budget, blocks),
+        "arms": {name: {"mixture": block} for name, block in arms.items()},
+    }
+    numbers, folder = _seeds(seeds), _folder(out)
+    if not _asked(progress):
+        return compare_recipe(values, list(arms), numbers, folder)
+    with shown() as runs:
+        return compare_recipe(values, list(arms), numbers, folder, lambda arm, seed: runs.run(f"{arm}, seed {seed}"))
 
 
 def _values(model: Model, tasks: Tasks, budget: object, blocks: Mapping[str, Any]) -> dict[str, Any]:
+    given = {key: value for key, value in blocks.items() if value is not None or key == "seed"}
+    for family, registry in (("mixture", MIXTURES), ("weights", WEIGHTS)):
+        if family in given:
+            given[family] = registry.block(given[family], family)
+    return {"model": _model(model), "tasks": _tasks(tasks), "budget": budget} | given
+
+
+def _model(model: object) -> dict[str, Any]:
+    if isinstance(model, Mapping):
+        return dict(model)
+    if not isinstance(model, str | os.PathLike):
+        raise ApportionError(f"'model' must be a name, a folder or a mapping of settings, not {model!r}.")
+    return {"name": os.fspath(model)}
+
+
+def _tasks(tasks: object) -> dict[str, Any]:
     if isinstance(tasks, TaskCollection):
         if tasks.spec is None:
             raise ApportionError(
                 "These tasks were not read by load_tasks: write them to a file, so a run can name them."
             )
-        block = tasks.spec.model_dump(mode="json", exclude_none=True)
-    else:
-        block = dict(tasks) if isinstance(tasks, Mapping) else {"path": str(tasks)}
-    values = {
-        "model": {"name": model} if isinstance(model, str) else dict(model),
-        "tasks": block,
-        "budget": budget,
-    }
-    given = {key: value for key, value in blocks.items() if value is not None}
-    for family in ("mixture", "weights"):
-        if family in given:
-            given[family] = _block(given[family])
-    return values | given
+        return tasks.spec.model_dump(mode="json", exclude_none=True)
+    if isinstance(tasks, Mapping):
+        return dict(tasks)
+    if not isinstance(tasks, str | os.PathLike):
+        raise ApportionError(
+            f"'tasks' must be what load_tasks returned, a path or a mapping of settings, not {tasks!r}."
+        )
+    return {"path": os.fspath(tasks)}
 
 
-def _block(method: Mixture | Weighting | str | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(method, str):
-        return {"type": method}
-    if isinstance(method, Mixture | Weighting):
-        # The file's name is the method's name in a recipe.
-        name = type(method).__module__.rpartition(".")[2]
-        return {"type": name, **method.model_dump(mode="json", exclude_none=True)}
-    return dict(method)
+def _folder(out: object) -> Path:
+    if not isinstance(out, str | os.PathLike) or "\0" in (path := os.fspath(out)):
+        raise ApportionError(f"'out' must be a folder, not {out!r}.")
+    return Path(path)
+
+
+def _seeds(seeds: object) -> list[int]:
+    if not isinstance(seeds, Iterable) or isinstance(seeds, str | bytes):
+        raise ApportionError(f"'seeds' must be a list of whole numbers, not {seeds!r}.")
+    given = list(seeds)
+    for seed in given:
+        if isinstance(seed, bool) or not isinstance(seed, Integral):
+            raise ApportionError(f"'seeds' must be a list of whole numbers; {seed!r} is none.")
+    return [int(seed) for seed in given]
+
+
+def _asked(progress: object) -> bool:
+    if not isinstance(progress, bool):
+        raise ApportionError(f"'progress' must be true or false, not {progress!r}.")
+    return progress and rank() == 0  # of several processes the first one speaks

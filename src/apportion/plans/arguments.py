@@ -51,7 +51,7 @@ _RANGES = {
     "per_device_train_batch_size": _POSITIVE,
     "per_device_eval_batch_size": _POSITIVE,
     "gradient_accumulation_steps": _POSITIVE,
-    "learning_rate": _NOT_NEGATIVE,
+    "learning_rate": Field(gt=0),
     "weight_decay": _NOT_NEGATIVE,
     "warmup_steps": _NOT_NEGATIVE,
     "max_grad_norm": _NOT_NEGATIVE,

@@ -27,8 +27,9 @@ from apportion.signals.ranks import world
 from apportion.tasks import EncodedCollection, TasksSpec, load_encoded
 from apportion.tasks.batches import Batch, work_of
 from apportion.training.allowance import Allowance
-from apportion.training.models import ModelSpec, build_model, load_tokenizer
+from apportion.training.models import build_model, load_tokenizer
 from apportion.training.sampler import TaskSampler
+from apportion.training.specs import ModelSpec
 from apportion.training.steering import Steering
 from apportion.training.stream import Stream
 from apportion.training.validation import Picked, batched, by_length, halves

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apportion._errors import ApportionError
-from apportion.plans.compare import arm_recipe
+from apportion.plans.arms import arm_recipe
 from apportion.plans.plan import Plan, plan_recipe
 
 

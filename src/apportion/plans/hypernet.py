@@ -26,7 +26,8 @@ from apportion.tasks import EncodedCollection, EncodedSplit, EncodedTask
 from apportion.tasks.encoded import IGNORED
 from apportion.tasks.encoder import Encoder
 from apportion.tasks.files import expand
-from apportion.training.models import ModelSpec, build_model, load_model, load_tokenizer, model_config, quietly
+from apportion.training.models import build_model, load_model, load_tokenizer, model_config, quietly
+from apportion.training.specs import ModelSpec
 
 WEIGHTS = "model.safetensors"
 BASE = "base"

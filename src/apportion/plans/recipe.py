@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationInfo, field_validator
-from transformers import TrainingArguments
 
-from apportion._config import Config, validate
-from apportion._errors import ApportionError
+from apportion._config import Config, plain, validate
+from apportion._errors import ApportionError, shortened
+from apportion._yaml import load_yaml
+from apportion.budget import Budget
 from apportion.hypernets.spec import HypernetSpec
 from apportion.mixtures import MIXTURES
-from apportion.mixtures._mixture import GradientGuided, Mixture
-from apportion.plans.arguments import checked, training_arguments
-from apportion.plans.yaml12 import load_yaml
 from apportion.tasks import TasksSpec
-from apportion.training.models import LoraSpec, ModelSpec
+from apportion.training.specs import LoraSpec, ModelSpec
 from apportion.weights import WEIGHTS
-from apportion.weights._weighting import StateGuided, Weighting
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from apportion.mixtures._mixture import Mixture
+    from apportion.weights._weighting import Weighting
+
+# A block may be given by its one word; this is the key that the word stands for.
+_WORDS = {"model": "name", "mixture": "type", "weights": "type", "selection": "type"}
 
 # NumPy's legacy generator, which Hugging Face seeds too, takes no more.
 LARGEST_SEED = 2**32 - 1
@@ -84,7 +89,19 @@ class Recipe(Config):
     training: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
-    _checked = field_validator("training")(checked)
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: object) -> object:
+        for part in value.values() if isinstance(value, Mapping) else [value]:
+            if isinstance(part, bool):  # pydantic would count it as 1
+                raise ValueError("must be text or a number or a mapping of settings")
+        return value
+
+    @field_validator("budget")
+    @classmethod
+    def _readable(cls, value: str | int | float | dict[str, Any]) -> str | int | float | dict[str, Any]:
+        Budget.parse(value, 10**15)  # of how many tokens a share is taken, the data will say
+        return value
 
     @field_validator("packing")
     @classmethod
@@ -95,10 +112,10 @@ class Recipe(Config):
             raise ValueError("needs 'model.attention' sdpa or eager, which keep the examples of a row apart")
         return value
 
-    @field_validator("mixture", "selection", "weights", mode="before")
+    @field_validator(*_WORDS, mode="before")
     @classmethod
-    def _named(cls, value: object) -> object:
-        return {"type": value} if isinstance(value, str) else value
+    def _named(cls, value: object, info: ValidationInfo) -> object:
+        return as_block(str(info.field_name), value)
 
     def method(self) -> Mixture:
         """Return the mixture the recipe names."""
@@ -110,10 +127,10 @@ class Recipe(Config):
 
     def resolved(self) -> dict[str, Any]:
         """Return the recipe as plain values with every default written out: enough to rerun."""
-        plain = self.model_dump(mode="json", exclude_none=True)
+        values = self.model_dump(mode="json", exclude_none=True)
         for family, method in (("mixture", self.method()), ("weights", self.weighting())):
-            plain[family] = {"type": plain[family]["type"], **method.model_dump(mode="json", exclude_none=True)}
-        return plain
+            values[family] = {"type": values[family]["type"], **plain(method)}
+        return values
 
     def arguments(self, output: Path) -> TrainingArguments:
         """Return Hugging Face's arguments, with what the budget decides set.
@@ -121,7 +138,14 @@ class Recipe(Config):
         Raises:
             ApportionError: Values that do not go together, or an optimizer or schedule that cannot be built from them.
         """
+        from apportion.plans.arguments import training_arguments
+
         return training_arguments(self.training, self.seed, output)
+
+
+def as_block(key: str, value: object) -> object:
+    """Return a block that is given by one word, such as ``mixture: adapt``, as a mapping; anything else as it is."""
+    return {_WORDS[key]: value} if key in _WORDS and isinstance(value, str) else value
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -132,15 +156,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        values = load_yaml(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except OSError as error:
         raise ApportionError(f"The recipe '{path}' cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise ApportionError(f"The recipe '{path}' is not UTF-8 text.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark else ""
-        raise ApportionError(f"The recipe '{path}' is not valid YAML{place}.") from None
+    values = load_yaml(text, f"The recipe '{path}'")
     if not isinstance(values, dict):
         raise ApportionError(f"The recipe '{path}' is not a mapping of keys.")
     return values
@@ -157,10 +178,7 @@ def overridden(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
         path, separator, text = assignment.partition("=")
         if not separator or not path.strip():
             raise ApportionError(f"'--set {assignment}' needs the form key=value, such as mixture.tau=0.3.")
-        try:
-            value = load_yaml(text)
-        except yaml.YAMLError:
-            raise ApportionError(f"'--set {assignment}': the value is not valid YAML.") from None
+        value = load_yaml(text, f"'--set {shortened(assignment)}': the value")
         result = _put(result, path.strip().split("."), value, assignment)
     return result
 
@@ -171,12 +189,24 @@ def _put(values: Mapping[str, Any], keys: list[str], value: object, said: str) -
         if head == "type" and values.get("type") != value:
             return {"type": value}  # another method's settings would not fit
         return {**values, head: value}
-    inner = {} if values.get(head) is None else values[head]
-    if isinstance(inner, str) and head in ("mixture", "weights", "selection"):
-        inner = {"type": inner}
+    inner = {} if values.get(head) is None else as_block(head, values[head])
     if not isinstance(inner, Mapping):
         raise ApportionError(f"'--set {said}': '{head}' is no mapping of settings.")
     return {**values, head: _put(inner, rest, value, said)}
+
+
+def sketch(values: Mapping[str, Any]) -> Recipe:
+    """Check all of a recipe that can be checked without torch, transformers or a module of the user's own.
+
+    Raises:
+        ApportionError: Anything unknown, missing or out of range; the message gives the path and the nearest name.
+    """
+    recipe = validate(Recipe, {k: v for k, v in values.items() if k != "arms"}, "")
+    MIXTURES.check(recipe.mixture)
+    WEIGHTS.check(recipe.weights)
+    if recipe.hypernet is not None:
+        _check_hypernet(recipe, recipe.hypernet)
+    return recipe
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:
@@ -185,14 +215,23 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     Raises:
         ApportionError: Anything unknown, missing or out of range; the message gives the path and the nearest name.
     """
-    recipe = validate(Recipe, {k: v for k, v in values.items() if k != "arms"}, "")
-    method, weighting = recipe.method(), recipe.weighting()
+    recipe = sketch(values)
+    # A typo is answered before these are loaded.
+    from apportion.plans.arguments import checked
+    from apportion.training.models import check_model_type
+
+    recipe = recipe.model_copy(update={"training": checked(recipe.training)})
+    check_model_type(recipe.model)
+    # Code of the user's own is run last, when nothing else is wrong.
+    families = ((recipe.mixture, recipe.method), (recipe.weights, recipe.weighting))
+    for _, build in sorted(families, key=lambda family: ":" in str(family[0]["type"])):
+        build()
     if recipe.hypernet is not None:
-        _check_hypernet(recipe, recipe.hypernet, method, weighting)
+        _check_with_hypernet(recipe)
     return recipe
 
 
-def _check_hypernet(recipe: Recipe, spec: HypernetSpec, method: Mixture, weighting: Weighting) -> None:
+def _check_hypernet(recipe: Recipe, spec: HypernetSpec) -> None:
     apart = (recipe.tasks.model_extra or {}).get("instruction") == "apart"
     if (spec.stage == "finetune") != apart:
         raise ApportionError(
@@ -200,30 +239,40 @@ def _check_hypernet(recipe: Recipe, spec: HypernetSpec, method: Mixture, weighti
             if spec.stage == "finetune"
             else "'hypernet.stage: pretrain' cuts its instructions out of plain text: leave out 'tasks.instruction'."
         )
-    refused = {
-        "'lora'": recipe.lora is not None,
-        "'packing'": recipe.packing,
-        "'training.gradient_checkpointing'": bool(recipe.training.get("gradient_checkpointing")),
-        "'training.neftune_noise_alpha'": recipe.training.get("neftune_noise_alpha") is not None,
-        "'training.activation_checkpointing'": bool(recipe.training.get("activation_checkpointing")),
-        f"'weights.type: {recipe.weights['type']}'": isinstance(weighting, StateGuided),
-        "'mixture.estimator: in_run'": isinstance(method, GradientGuided) and method.estimator == "in_run",
-    }
-    for key, given in refused.items():
+    for key, given in (("lora", recipe.lora is not None), ("packing", recipe.packing)):
         if given:
-            instead = "; 'estimator: forward' does the same by another way" if "in_run" in key else ""
-            raise ApportionError(f"{key} does not go with a 'hypernet', whose adapters belong to tasks{instead}.")
+            raise _no_hypernet(f"'{key}'")
+    own_teacher = spec.distils and spec.teacher == "self"
     if spec.base != "all" and recipe.model.config is not None:
+        also = " and 'hypernet.kl: 0', for it cannot be its own teacher" if own_teacher else ""
         raise ApportionError(
-            "A base model from scratch has to be trained along: set 'hypernet.base: all', or give the 'model.name' of one "
-            "that is trained."
+            f"A base model from scratch has to be trained along: set 'hypernet.base: all'{also}; or give the 'model.name' "
+            "of one that is trained."
         )
     if spec.teachers is not None and recipe.model.config is not None:
         raise ApportionError(
             "LoRA teachers need a base model that is trained: give 'model.name', or leave out 'hypernet.teachers'."
         )
-    if spec.distils and spec.teacher == "self" and spec.base == "all":
+    if own_teacher and spec.base == "all":
         raise ApportionError(
             "A base model that is itself trained cannot be its own teacher: name another under 'hypernet.teacher', or set "
             "'hypernet.kl: 0'."
         )
+
+
+def _check_with_hypernet(recipe: Recipe) -> None:
+    from apportion.mixtures._mixture import GradientGuided
+    from apportion.weights._weighting import StateGuided
+
+    for key in ("gradient_checkpointing", "neftune_noise_alpha", "activation_checkpointing"):
+        if recipe.training.get(key) not in (None, False):
+            raise _no_hypernet(f"'training.{key}'")
+    method = recipe.method()
+    if isinstance(recipe.weighting(), StateGuided):
+        raise _no_hypernet(f"'weights.type: {recipe.weights['type']}'")
+    if isinstance(method, GradientGuided) and method.estimator == "in_run":
+        raise _no_hypernet("'mixture.estimator: in_run'", "; 'estimator: forward' does the same by another way")
+
+
+def _no_hypernet(key: str, instead: str = "") -> ApportionError:
+    return ApportionError(f"{key} does not go with a 'hypernet', whose adapters belong to tasks{instead}.")

@@ -272,7 +272,7 @@ def _summary(recipe: Recipe, data: Data, parts: Parts, model: nn.Module, recorde
             "numpy": np.__version__,
         },
         "fingerprint": data.tasks.fingerprint,
-        "findings": list(data.findings),
+        "findings": [*data.findings, *recipe.method().findings()],
         "parameters": dict(parameters(model)),
     }
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
+from apportion._yaml import dump_yaml
 from apportion.reports import words
 from apportion.reports.view import Arm, View
 
@@ -63,7 +62,7 @@ def _common_settings(arms: Sequence[Arm]) -> set[tuple[str, str]]:
 
 def recipe_text(arm: Arm) -> str:
     """Return the shown run's recipe as YAML."""
-    return yaml.safe_dump(arm.shown.recipe, sort_keys=False, allow_unicode=True)
+    return dump_yaml(arm.shown.recipe)
 
 
 def findings(view: View) -> list[str]:

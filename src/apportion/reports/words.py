@@ -5,18 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from apportion.runs.numbers import NONE, count, loss
+
+__all__ = [
+    "NONE",
+    "clock",
+    "count",
+    "duration",
+    "epochs",
+    "flops",
+    "listing",
+    "loss",
+    "percent",
+    "several",
+    "span",
+    "tick",
+]
+
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-NONE = "–"
-
-
-def count(value: float | None) -> str:
-    """Return a count of tokens or examples: 950, 60k, 1.25M, 3B."""
-    if value is None:
-        return NONE
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size * 0.9995:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.0f}"
 
 
 def flops(value: float | None) -> str:
@@ -30,13 +36,6 @@ def flops(value: float | None) -> str:
     if round(mantissa, 1) >= 10:
         mantissa, exponent = mantissa / 10, exponent + 1
     return f"{mantissa:.1f}×10{str(exponent).translate(_SUPERSCRIPT)}"
-
-
-def loss(value: float | None) -> str:
-    """Return a loss with three digits after the point, two from ten up."""
-    if value is None:
-        return NONE
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
 
 
 def tick(value: float) -> str:

@@ -9,9 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-import yaml
-
 from apportion._errors import ApportionError
+from apportion._yaml import dump_yaml, load_yaml
 from apportion.runs.atomic import atomic_write_text, write_error
 from apportion.runs.schema import dump_file, dump_line
 
@@ -45,8 +44,8 @@ class RunFolder:
                 run is writing to it; nothing in it has been touched.
         """
         path = Path(path)
-        text = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True)
-        plain = yaml.safe_load(text)
+        text = dump_yaml(recipe)
+        plain = load_yaml(text, "The recipe")
         _check(path, plain)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -76,7 +75,7 @@ class RunFolder:
             ApportionError: As `create`.
         """
         path = Path(path)
-        _check(path, yaml.safe_load(yaml.safe_dump(dict(recipe))))
+        _check(path, load_yaml(dump_yaml(recipe), "The recipe"))
         if (path / _LOCK).exists():
             _take_lock(path).close()
         there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
@@ -175,8 +174,8 @@ def _check(path: Path, recipe: dict[str, Any]) -> bool:
     if (path / "summary.json").exists():
         raise ApportionError(f"'{path}' holds a finished run: give a new folder, or delete this one to run it again.")
     try:
-        held = yaml.safe_load((path / "recipe.yaml").read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        held = load_yaml((path / "recipe.yaml").read_text("utf-8"), "It")
+    except (OSError, UnicodeDecodeError, ApportionError):
         held = None
     if held != recipe:
         raise ApportionError(

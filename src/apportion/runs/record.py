@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from apportion._errors import ApportionError
+from apportion._yaml import load_yaml
 from apportion.runs.schema import (
     SCHEMA,
     HistoryRecord,
@@ -156,8 +155,8 @@ def read_run(path: str | Path) -> RunRecord:
     if not is_run(path):
         raise ApportionError(f"'{path}' is not a run folder: it has no recipe.yaml.")
     try:
-        recipe = yaml.safe_load((path / "recipe.yaml").read_text("utf-8"))
-    except yaml.YAMLError:
+        recipe = load_yaml((path / "recipe.yaml").read_text("utf-8"), "It")
+    except ApportionError:
         recipe = None
     if not isinstance(recipe, dict):
         raise ApportionError(f"'{path / 'recipe.yaml'}' cannot be read as a recipe.")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, get_peft_model
-from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -23,57 +22,16 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from apportion._config import Config
 from apportion._errors import ApportionError, nearest
 from apportion.tasks import TasksSpec, ensure_pad, load_tokenizer_trained
 from apportion.tasks.files import expand
 from apportion.tasks.network import hub
 from apportion.training.sizes import check_heads, check_parameters, check_sizes
+from apportion.training.specs import ALL_LINEAR, LoraSpec, ModelSpec, TokenizerSpec
 
 _REFUSALS = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
 # What transformers' constructors raise of configs that they do not check themselves.
 _IMPOSSIBLE = (*_REFUSALS, ArithmeticError, AssertionError, AttributeError, IndexError, MemoryError)
-
-
-class TokenizerSpec(Config):
-    """A tokenizer trained from the tasks' train splits."""
-
-    train: Literal["bpe", "character"]
-    vocab_size: int = Field(4096, ge=16, le=2**20)
-
-
-class ModelSpec(Config):
-    """The recipe's ``model`` block: ``name`` (a Hub name or a folder), or ``config`` to start from scratch.
-
-    ``dtype`` is what pretrained weights are loaded in; training in mixed precision keeps them in it.
-    """
-
-    name: str | None = None
-    config: dict[str, Any] | None = None
-    tokenizer: TokenizerSpec | str | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
-
-    @model_validator(mode="after")
-    def _one_of(self) -> ModelSpec:
-        if (self.name is None) == (self.config is None):
-            raise ValueError("give either 'name' (a Hub name or a folder) or 'config' (from scratch)")
-        if self.config is not None:
-            if self.tokenizer is None:
-                raise ValueError("a model from 'config' needs a 'tokenizer', such as {train: bpe, vocab_size: 4096}")
-            kind = str(self.config.get("model_type"))
-            if kind not in CONFIG_MAPPING:
-                raise ValueError(f"transformers knows no 'config.model_type' '{kind}'{nearest(kind, CONFIG_MAPPING)}")
-        return self
-
-
-class LoraSpec(Config):
-    """The recipe's ``lora`` block; left out, all parameters are trained."""
-
-    r: int = Field(16, ge=1)
-    alpha: float = Field(32, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: str | list[str] = "all-linear"
 
 
 def load_tokenizer(spec: ModelSpec, tasks: TasksSpec) -> PreTrainedTokenizerBase:
@@ -94,6 +52,19 @@ def load_tokenizer(spec: ModelSpec, tasks: TasksSpec) -> PreTrainedTokenizerBase
     return tokenizer
 
 
+def check_model_type(spec: ModelSpec) -> None:
+    """Check the kind of a model from scratch.
+
+    Raises:
+        ApportionError: transformers knows no such kind; the message names the nearest.
+    """
+    kind = None if spec.config is None else str(spec.config["model_type"])
+    if kind is not None and kind not in CONFIG_MAPPING:
+        raise ApportionError(
+            f"transformers knows no 'model.config.model_type' '{kind}'{nearest(kind, CONFIG_MAPPING)}."
+        )
+
+
 def model_config(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase | None) -> Any:  # noqa: ANN401
     """Return the transformers config, from scratch ones sized to the tokenizer.
 
@@ -109,6 +80,7 @@ def model_config(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase | None) -> 
         )
         _check_config(config, f"{spec.name}/config.json: ")
         return config
+    check_model_type(spec)
     settings = dict(spec.config)
     kind = settings.pop("model_type")
     known = set(CONFIG_MAPPING[kind]().to_dict()) | {"attn_implementation", "rope_theta"}
@@ -249,7 +221,8 @@ def _check_targets(lora: LoraSpec, model: nn.Module) -> None:
     modules = dict(model.named_modules())
     for target in lora.target_modules:
         if not any(name == target or name.endswith(f".{target}") for name in modules):
-            known = dict.fromkeys(name.rpartition(".")[2] for name, m in modules.items() if isinstance(m, nn.Linear))
+            layers = (name.rpartition(".")[2] for name, m in modules.items() if isinstance(m, nn.Linear))
+            known = dict.fromkeys((*layers, ALL_LINEAR))
             raise ApportionError(
                 f"'lora.target_modules' names '{target}', no layer of the model{nearest(target, known)}."
             )

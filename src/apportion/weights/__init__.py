@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WEIGHTS: Registry[Weighting] = Registry(
     "weights",
+    "apportion.weights._weighting:Weighting",
     {
         "uniform": "apportion.weights.uniform:Uniform",
         "adapt": "apportion.weights.adapt:Adapt",
@@ -35,3 +36,7 @@ def __getattr__(name: str) -> object:
     from apportion.weights import _weighting
 
     return getattr(_weighting, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

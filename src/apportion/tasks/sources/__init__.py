@@ -7,6 +7,7 @@ from apportion.tasks.sources._source import Source
 
 SOURCES: Registry[Source] = Registry(
     "tasks.source",
+    "apportion.tasks.sources._source:Source",
     {
         "csv": "apportion.tasks.sources.files:Csv",
         "files": "apportion.tasks.sources.files:Files",

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from apportion.reports import words
+from apportion.runs import numbers
 
 Show = Callable[[dict[str, Any], float], None]
 
@@ -53,26 +53,39 @@ class Bars:
 
 
 class Lines:
-    """One plain line a tenth of the budget, for logs."""
+    """One plain line a tenth of the budget and one at the end, for logs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._last: Callable[[], None] | None = None
 
     def run(self, name: str) -> Show:
-        """Print that a run begins and return what to call with each record."""
+        """End the run before and return what to call with each record."""
+        self.finish()
         latest: dict[str, Any] = {}
         tenths = -1
 
-        def show(record: dict[str, Any], share: float) -> None:
+        def say(share: float) -> None:
             nonlocal tenths
-            latest.update({key: value for key, value in record.items() if value is not None})
             if int(share * 10) > tenths:
                 tenths = int(share * 10)
                 losses = _said(latest, ("loss", "macro", "worst"))
-                text = f"{name}: {share:.0%}  {_spent(record)} tokens  {losses}"
+                text = f"{name}: {share:.0%}  {_spent(latest)} tokens  {losses}"
                 self._console.print(text, soft_wrap=True, markup=False, highlight=False)
 
+        def show(record: dict[str, Any], share: float) -> None:
+            latest.update({key: value for key, value in record.items() if value is not None})
+            # Rounded to 100 % a line would say that the run has ended.
+            say(min(share, 0.99))
+            self._last = lambda: say(1.0)
+
         return show
+
+    def finish(self) -> None:
+        """Print the last run's end: the last tokens of a budget may be too few for one more example."""
+        if self._last is not None:
+            self._last()
+        self._last = None
 
 
 @contextmanager
@@ -80,7 +93,9 @@ def progress() -> Iterator[Runs]:
     """Show progress on stderr for the block: bars in a terminal, a few lines on a pipe."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Lines(console)
+        lines = Lines(console)
+        yield lines
+        lines.finish()
         return
     wide = console.width >= _WIDE
     shown = Progress(
@@ -107,8 +122,8 @@ def progress() -> Iterator[Runs]:
 
 
 def _spent(record: dict[str, Any]) -> str:
-    return words.count(record["spent"].get("train", {}).get("supervised", 0))
+    return numbers.count(record["spent"].get("train", {}).get("supervised", 0))
 
 
 def _said(latest: dict[str, Any], losses: tuple[str, ...]) -> str:
-    return " ".join(f"{key} {words.loss(latest[key])}" for key in losses if latest.get(key) is not None)
+    return " ".join(f"{key} {numbers.loss(latest[key])}" for key in losses if latest.get(key) is not None)
