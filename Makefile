@@ -1,8 +1,9 @@
-# Each target sets itself up: it makes .venv if it is missing and installs what pyproject.toml asks for.
+# Each target sets itself up: it makes .venv if it is missing and installs what pyproject.toml asks for, within
+# constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 # The data that tests, benchmarks and recipes read, where it lies beside this checkout.
 ifneq ($(wildcard ../shared/data),)
@@ -17,12 +18,12 @@ help: ## List the targets.
 
 install: $(STAMP) ## Make .venv and install the package with its tools.
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@# torch alone first: plain pip then settles on one build of it before anything else may ask for another.
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(TORCH)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
+	$(PIP) torch
+	$(PIP) -e '.[dev]'
 	@touch $@
 
 run: $(STAMP) ## Compare three mixtures on the playground (minutes); goes on where it was stopped.
@@ -38,5 +39,5 @@ lint: $(STAMP) ## Check style, format and types.
 
 bench: export OMP_WAIT_POLICY = PASSIVE
 bench: $(STAMP) ## Run every benchmark, one after the other; each prints its table.
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[bench]'
+	$(PIP) -e '.[bench]'
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

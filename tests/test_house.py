@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,34 @@ for arguments in (["--help"], ["--version"], ["train", "--help"], ["compare", "-
 
 def test_the_probe_would_notice():
     assert "numpy" in loaded_after("import numpy")
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def test_the_package_pins_nothing_and_stands_beside_the_users_own_torch():
+    asked = PROJECT["dependencies"]
+    assert not [line for line in asked if "==" in line]
+    assert any(re.fullmatch(r"torch>=2\.8", line) for line in asked)
+    assert re.search(r"^torch==", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+
+
+def test_the_package_imports_only_what_it_asks_for():
+    distribution = {"yaml": "pyyaml", "bm25s": "bm25s", "rouge_score": "rouge-score"}
+    lines = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["bm25"]]
+    lines += PROJECT["optional-dependencies"]["evaluation"]
+    asked = {re.split(r"[<>=!\[ ]", line)[0].replace("_", "-") for line in lines}
+    # What comes with one of those and is that one's own: Jinja's strings, pydantic's core, the Hub's client.
+    asked |= {"markupsafe", "pydantic-core", "huggingface-hub"}
+    used = set()
+    for file in MODULES:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                used |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                used.add(str(node.module).partition(".")[0])
+    foreign = used - set(sys.stdlib_module_names) - {"apportion"}
+    assert {distribution.get(name, name.replace("_", "-")) for name in foreign} <= asked
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.relative_to(SOURCE).as_posix())

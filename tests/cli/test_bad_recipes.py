@@ -50,6 +50,22 @@ MISTAKES = [
     ("training.output_dir=x", "'training.output_dir' cannot be set here", "--out"),
     ("training.fp16=true", "'training.fp16' cannot be set here: use bf16"),
     ("training.label_smoothing_factor=0.1", "'training.label_smoothing_factor' cannot be set here"),
+    ("training.include_num_input_tokens_seen=true", "'training.include_num_input_tokens_seen'", "the ledger counts"),
+    ("training.eval_on_start=true", "'training.eval_on_start' cannot be set here: a validation opens every run"),
+    ("training.torch_compile=true", "'training.torch_compile' cannot be set here", "hide what methods read"),
+    ("training.dataloader_num_workers=2", "'training.dataloader_num_workers' cannot be set here", "none ahead"),
+    ("training.save_total_limit=1", "'training.save_total_limit' cannot be set here", "the newest two"),
+    ("training.log_level=foo", "'training.log_level' cannot be set here"),
+    ("training.accelerator_config={split_batches: true}", "'training.accelerator_config' cannot be set here"),
+    ("training.optim=galore_adamw", "'training.optim' is 'galore_adamw'", "needs the package galore_torch"),
+    ("training.optim=apollo_adamw", "'training.optim' is 'apollo_adamw'", "needs the package apollo_torch"),
+    ("training.optim=lomo", "'training.optim' cannot be 'lomo' here", "layer by layer"),
+    ("training.optim=galore_adamw_layerwise", "'training.optim' cannot be 'galore_adamw_layerwise' here"),
+    (
+        "training={gradient_checkpointing: true, gradient_checkpointing_kwargs: {use_reentrant: true}}",
+        "'training' is not",
+    ),
+    ("training={gradient_checkpointing: true, gradient_checkpointing_kwargs: {foo: 1}}", "'training' is not", "foo"),
     # Values of the wrong kind or size.
     ("seed=-1", "'seed' is -1: must be greater than or equal to 0"),
     ("seed=x", "'seed' is 'x': must be a whole number"),
@@ -249,6 +265,24 @@ def test_a_missing_block(capsys, tmp_path):
     file = tmp_path / "recipe.yaml"
     file.write_text(RECIPE.replace("budget: 400\n", ""))
     ask(capsys, "plan", file).refuses("'budget' is missing")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "mixture={type: adapt, refresh: 100000000}",
+        "mixture={type: adapt, refresh: 100000000, reads: 100000000}",
+        "mixture={type: adapt, refresh: 100000000, reads: null}",
+        "training={gradient_checkpointing: true, gradient_checkpointing_kwargs: {use_reentrant: false}}",
+    ],
+)
+def test_what_is_unusual_and_right_is_planned_at_once(capsys, recipe, change):
+    assert ask(capsys, "plan", recipe, "--json", "--set", change).code == 0
+
+
+def test_a_recipe_that_opens_and_cannot_be_read(capsys):
+    # Memory at address 0 is nobody's: the file opens, and reading it fails.
+    ask(capsys, "plan", "/proc/self/mem").refuses("The recipe '/proc/self/mem' cannot be read: Input/output error.")
 
 
 def test_numbers_as_people_write_them(capsys, recipe):

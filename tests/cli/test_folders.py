@@ -1,6 +1,10 @@
 """Folders that are taken, foreign, finished or no folders at all; nothing that lies in them is touched."""
 
 import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -110,3 +114,66 @@ def test_no_run_among_the_data(capsys, recipe, tmp_path):
     ask(capsys, "compare", recipe, *sets, "--methods", "uniform", "--out", data / "runs").refuses(*said)
     assert [file.name for file in data.iterdir()] == ["rows.jsonl"]
     assert ask(capsys, "train", recipe, *sets, "--out", tmp_path / "data-runs", "--json").code == 0
+
+
+@pytest.fixture
+def nobody():
+    """A folder that everyone can reach, in a process for which permissions bind: root's own rights are put down."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        os.seteuid(before)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_report_that_cannot_be_written(capsys, finished, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out, said in [
+        (tmp_path / "file" / "r.html", "could not be written: Not a directory"),
+        ("/proc/r.html", "could not be written"),
+        (tmp_path, f"is a folder: name the report's file, such as '{tmp_path / 'report.html'}'"),
+        ("", "is a folder"),
+    ]:
+        ask(capsys, "report", finished, "--out", out).refuses(said)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["summary.json", "ledger.json", "mixture.json", "history.jsonl"])
+def test_a_run_folder_with_a_file_that_cannot_be_read(capsys, finished, name):
+    (finished / name).unlink()
+    (finished / name).mkdir()
+    ask(capsys, "report", finished).refuses(f"'{finished / name}' cannot be read: Is a directory.")
+
+
+def test_a_folder_without_permission(capsys, recipe, finished, nobody):
+    shut, run = nobody / "shut", nobody / "run"
+    os.seteuid(0 if os.getuid() == 0 else os.geteuid())
+    shutil.copytree(finished, run)
+    text = (run / "recipe.yaml").read_text("utf-8")
+    for path in (run, *run.rglob("*")):
+        path.chmod(0o755)
+    shutil.copytree(run, shut)
+    shut.chmod(0o000)
+    os.seteuid(65534 if os.getuid() == 0 else os.geteuid())
+    mine = nobody / "recipe.yaml"
+    mine.write_text(text)
+    ask(capsys, "report", shut).refuses(f"'{shut}' cannot be read: Permission denied")
+    ask(capsys, "train", mine, "--out", shut).refuses(f"'{shut}' cannot be read: Permission denied")
+    if os.getuid() == 0:  # the folder is another's
+        ask(capsys, "report", run).refuses("report.html' could not be written: Permission denied")
+    mine.chmod(0o000)
+    ask(capsys, "plan", mine).refuses(f"The recipe '{mine}' cannot be read: Permission denied.")
+
+
+def test_what_a_library_cannot_write_is_a_sentence_too(capsys, monkeypatch, recipe, tmp_path):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "/somewhere/cache")
+
+    monkeypatch.setattr("apportion.plans.run.run_recipe", full)
+    asked = ask(capsys, "train", recipe, "--out", tmp_path / "run", "--json")
+    asked.refuses("'/somewhere/cache' cannot be used: No space left on device.")

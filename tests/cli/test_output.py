@@ -193,3 +193,10 @@ def test_counting_with_a_trained_tokenizer_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 False"
+
+
+@pytest.mark.parametrize("bare", [[], ["hypernet"]])
+def test_a_bare_command_of_commands_is_its_help(capsys, bare):
+    asked, helped = ask(capsys, *bare), ask(capsys, *bare, "--help")
+    assert (asked.code, asked.err) == (0, "") and asked.out == helped.out
+    assert asked.out.startswith("Usage: apportion") and "Commands:" in asked.out

@@ -3,6 +3,8 @@
 import json
 import resource
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -21,7 +23,7 @@ def warm(capsys, recipe):
 def interrupt(process):
     process.send_signal(signal.SIGINT)
     asked = ended(process)
-    assert asked.code == 130, asked.err
+    assert asked.code == 130, (asked.code, asked.err)
     assert asked.err.endswith(STOPPED) and "Traceback" not in asked.err
     return asked
 
@@ -103,3 +105,29 @@ def test_the_message_of_ctrl_c_promises_only_what_is_so(capsys, monkeypatch, rec
     asked = ask(capsys, command, recipe if command == "train" else "playground", "--json")
     assert asked.code == 130
     assert asked.err == (STOPPED if command == "train" else "apportion: stopped.\n")
+
+
+COMPILED = """
+import hashlib
+from apportion.cli import main
+def app(*_, **__):
+    while True:
+        try:
+            print("begun", flush=True)
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # half an hour in C, deaf to signals
+        except KeyboardInterrupt:
+            pass  # it came before the loop did
+main.app = app
+main.main()
+"""
+
+
+def test_ctrl_c_ends_a_command_that_is_inside_a_compiled_loop():
+    command = [sys.executable, "-c", COMPILED, "train"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "begun\n"
+        asked = interrupt(process)
+    finally:
+        process.kill()
+    assert asked.err == STOPPED

@@ -166,3 +166,15 @@ def test_losses_that_are_not_finite_are_refused():
 def test_reads_are_spread_between_two_directions(refresh, reads, ages):
     mixture = MIXTURES.build({"type": "adapt", "refresh": refresh, "reads": reads})
     assert {age for age in range(refresh) if mixture.reads_at(age)} == ages
+
+
+@pytest.mark.parametrize("refresh", [1, 2, 3, 7, 12, 60])
+@pytest.mark.parametrize("reads", [None, 1, 2, 3, 5, 6, 7, 11, 12, 13, 100])
+def test_reads_by_arithmetic_are_those_counted_one_by_one(refresh, reads):
+    mixture = MIXTURES.build({"type": "adapt", "refresh": refresh, "reads": reads})
+    every = set(range(refresh))
+    literal = every if reads is None else {(i + 1) * refresh // (reads + 1) for i in range(reads)}
+    assert {age for age in every if mixture.reads_at(age)} == literal
+    assert [mixture.reads_within(n) for n in range(refresh + 1)] == [
+        sum(age < n for age in literal) for n in range(refresh + 1)
+    ]

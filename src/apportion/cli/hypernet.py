@@ -13,9 +13,15 @@ from apportion.cli._options import Assignments, Json, RecipeFile, RunOut, print_
 
 hypernet = typer.Typer(
     help="Have LoRA adapters written from instructions.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
 )
+
+
+@hypernet.callback()
+def _bare(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @hypernet.command()

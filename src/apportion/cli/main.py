@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import textwrap
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import typer
@@ -15,6 +19,7 @@ from apportion import __version__
 from apportion._errors import ApportionError
 from apportion.cli import compare, hypernet, plan, report, tasks, train
 
+_PATIENCE = 3.0  # seconds
 _STOPPED = 130  # what typer makes of Ctrl-C, and what shells expect
 
 app = typer.Typer(
@@ -48,25 +53,68 @@ def main() -> None:
     for name in ("HF_HUB_VERBOSITY", "DATASETS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(name, "error")
     arguments = sys.argv[1:] or ["--help"]
+    stopped = "stopped."
+    if arguments[0] in ("train", "compare") or arguments[:2] == ["hypernet", "train"]:
+        stopped += " The same command goes on from the last checkpoint."
     try:
-        code = app(arguments, prog_name="apportion", standalone_mode=False)
+        with _interruptible(stopped):
+            code = app(arguments, prog_name="apportion", standalone_mode=False)
     except ApportionError as error:
         _end(str(error), 2)
     except TyperException as error:
         _end(_usage(error), 2)
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        # Of what libraries read and write on our behalf: their caches, their temporary files.
+        _end(f"'{error.filename}' cannot be used: {error.strerror}. See to its permissions and the disk's space.", 2)
     if code == _STOPPED:
-        goes_on = arguments[0] in ("train", "compare") or arguments[:2] == ["hypernet", "train"]
-        _end("stopped." + (" The same command goes on from the last checkpoint." if goes_on else ""), _STOPPED)
+        _end(stopped, _STOPPED)
     sys.exit(code or 0)
 
 
+@contextmanager
+def _interruptible(sentence: str) -> Iterator[None]:
+    """End the process some seconds after Ctrl-C where a library's compiled loop, as a tokenizer's training, sits it out.
+
+    Files are whole at every moment, so that nothing is lost by ending there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    over = threading.Event()
+
+    def watch() -> None:
+        while (number := os.read(told, 1)) and number != bytes([signal.SIGINT]):
+            pass
+        os.close(told)
+        if number and not over.wait(_PATIENCE):
+            _say(sentence, _STOPPED)
+            os._exit(_STOPPED)
+
+    threading.Thread(target=watch, daemon=True).start()
+    before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        os.close(tell)
+
+
 def _end(sentence: str, code: int) -> NoReturn:
+    _say(sentence, code)
+    sys.exit(code)
+
+
+def _say(sentence: str, code: int) -> None:
     text = f"apportion: {sentence}"
     if sys.stderr.isatty():
         # A terminal would break words; a log keeps its line.
         text = textwrap.fill(text, shutil.get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
     typer.secho(text, fg="yellow" if code == _STOPPED else "red", err=True)
-    sys.exit(code)
 
 
 def _usage(error: TyperException) -> str:

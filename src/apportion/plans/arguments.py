@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import torch
 from pydantic import Field, create_model
+from torch.utils.checkpoint import checkpoint
 from transformers import SchedulerType, Trainer, TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.training_args import OptimizerNames
@@ -40,11 +42,38 @@ OWNED = {
     "logging_strategy": "every hundredth of the budget is recorded",
     "logging_steps": "every hundredth of the budget is recorded",
     "fp16": "use bf16",
-    "use_liger_kernel": "its fused layers hide what methods read from the backward pass",
-    "fsdp": "each process holds the whole model",
-    "deepspeed": "each process holds the whole model",
-    "parallelism_config": "each process holds the whole model",
+    "accelerator_config": "a step's loss is the mean over its examples, always",
+    "average_tokens_across_devices": "a step's loss is the mean over its examples, always",
+    "include_num_input_tokens_seen": "the ledger counts every token, by kind and account",
+    "eval_on_start": "a validation opens every run",
 }
+# And these, by what they are about: the reason, and the keys.
+_OWNED_TOGETHER = {
+    "fused layers hide what methods read from the backward pass": (
+        "use_liger_kernel liger_kernel_config torch_compile torch_compile_backend torch_compile_mode"
+    ),
+    "each process holds the whole model": "fsdp fsdp_config deepspeed parallelism_config",
+    "the block 'validation' decides how losses are measured": (
+        "eval_delay eval_accumulation_steps eval_do_concat_batches eval_use_gather_object prediction_loss_only "
+        "batch_eval_metrics include_for_metrics label_names length_column_name metric_for_best_model greater_is_better "
+        "bf16_full_eval fp16_full_eval"
+    ),
+    "batches are drawn step by step from encoded data, without a loader": (
+        "dataloader_drop_last dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers "
+        "dataloader_prefetch_factor dataloader_multiprocessing_context dataloader_in_order"
+    ),
+    "the newest two checkpoints are kept whole, so that a stopped run goes on": (
+        "save_only_model save_total_limit save_on_each_node enable_jit_checkpoint restore_callback_states_from_checkpoint"
+    ),
+    "upload the run's folder 'model' when it is finished": (
+        "hub_token hub_private_repo hub_model_id hub_strategy hub_always_push hub_revision"
+    ),
+    "progress and history are Apportion's own": (
+        "log_level log_level_replica log_on_each_node logging_first_step logging_nan_inf_filter disable_tqdm"
+    ),
+    "the command says what is done": "do_train do_eval do_predict",
+}
+OWNED |= {key: reason for reason, keys in _OWNED_TOGETHER.items() for key in keys.split()}
 
 _POSITIVE, _NOT_NEGATIVE, _BETA = Field(ge=1), Field(ge=0), Field(ge=0, lt=1)
 _RANGES = {
@@ -58,8 +87,10 @@ _RANGES = {
     "adam_beta1": _BETA,
     "adam_beta2": _BETA,
 }
-# These need the model's layers by name, or a validation metric; they are left to Trainer, or refused.
-_BY_LAYER = ("galore", "lomo", "apollo", "adalomo")
+# These are built from the model's layers, which only Trainer has at hand: of them the package is looked for here.
+_BY_LAYER = {"galore": "galore_torch", "apollo": "apollo_torch"}
+_WHILE_BACKWARD = ("lomo", "adalomo", "layerwise")
+# These need a validation metric.
 _BY_METRIC = (SchedulerType.REDUCE_ON_PLATEAU.value, "greedy")
 
 
@@ -77,6 +108,7 @@ def checked(block: Mapping[str, Any]) -> dict[str, Any]:
     for key, known in (("optim", [name.value for name in OptimizerNames]), ("lr_scheduler_type", schedules)):
         if key in values and values[key] not in known:
             raise ApportionError(f"'training.{key}' cannot be '{values[key]}' here{nearest(values[key], known)}.")
+    _check_optimizer(values.get("optim", ""), values.get("optim_target_modules"))
     _check_reporting(values.get("report_to"))
     return values
 
@@ -112,7 +144,9 @@ def training_arguments(block: Mapping[str, Any], seed: int, output: Path) -> Tra
     }
     try:
         args = TrainingArguments(**settings)
-        if not str(args.optim.value).startswith(_BY_LAYER):
+        if args.activation_checkpointing:
+            _try_checkpointing(args.activation_checkpointing_kwargs or {})
+        if not args.optim.value.startswith(tuple(_BY_LAYER)):
             make, options = Trainer.get_optimizer_cls_and_kwargs(args)
             budget_schedule(args, make([torch.zeros(1, requires_grad=True)], **options), lambda: 0.0)
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
@@ -128,6 +162,29 @@ def _block() -> type[Config]:
         name: (Annotated[hints[name], _RANGES[name]] if name in _RANGES else hints[name], None) for name in names
     }
     return create_model("TrainingBlock", __base__=Config, **kinds)
+
+
+def _check_optimizer(name: str, targets: object) -> None:
+    if name.startswith(_WHILE_BACKWARD) or name.endswith(_WHILE_BACKWARD):
+        raise ApportionError(
+            f"'training.optim' cannot be '{name}' here: it updates layer by layer during the backward pass, before the "
+            "step's gradient is whole."
+        )
+    package = next((package for prefix, package in _BY_LAYER.items() if name.startswith(prefix)), None)
+    if package is None:
+        return
+    if find_spec(package) is None:
+        raise ApportionError(f"'training.optim' is '{name}', which needs the package {package}: install it first.")
+    if targets is None:
+        raise ApportionError(
+            f"'training.optim' is '{name}', which needs 'training.optim_target_modules': name the layers, or 'all-linear'."
+        )
+
+
+def _try_checkpointing(options: Mapping[str, Any]) -> None:
+    # Methods ask for gradients with `torch.autograd.grad`, as here; the reentrant kind refuses that, in the middle of a run.
+    weight = torch.zeros(1, requires_grad=True)
+    torch.autograd.grad(checkpoint(torch.square, weight, **{"use_reentrant": False, **options}), weight)
 
 
 def _check_reporting(report_to: str | list[str] | None) -> None:

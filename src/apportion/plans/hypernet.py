@@ -212,11 +212,12 @@ def teacher_factors(folder: Path) -> Factors:
     return found
 
 
-def save_base(model: Tagi, recipe: Recipe, folder: Path) -> None:
-    """Save the base model beside the hypernetwork where it may not be the named one, unchanged."""
+def save_base(model: Tagi, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, folder: Path) -> None:
+    """Save base model and tokenizer beside the hypernetwork where the base may not be the named one, unchanged."""
     if not model.frozen or recipe.model.name is None or model.spec.start is not None:
         with quietly():
             model.base.save_pretrained(folder / BASE)
+        tokenizer.save_pretrained(folder / BASE)
 
 
 def load_hypernet(run: Path) -> tuple[Tagi, PreTrainedTokenizerBase, str]:
@@ -234,7 +235,9 @@ def load_hypernet(run: Path) -> tuple[Tagi, PreTrainedTokenizerBase, str]:
     if not (run / "summary.json").is_file():
         raise ApportionError(f"The run '{run}' is not finished: the same command that began it goes on with it.")
     folder = run / "model"
-    place = str(folder / BASE) if (folder / BASE).is_dir() else str(recipe.model.name)
+    place = str(recipe.model.name)
+    for its in (expand(place), folder / BASE):  # an adapter names its base so that it is found from anywhere
+        place = str(its.absolute()) if its.is_dir() else place
     tokenizer = load_tokenizer(ModelSpec(name=str(folder)), recipe.tasks)
     named = recipe.model.model_copy(update={"name": place, "config": None})
     model = Tagi(build_model(named, tokenizer, lora=None, seed=recipe.seed, encoder_decoder=True), spec, [])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
 from transformers import set_seed
@@ -24,7 +25,7 @@ from apportion.hypernets.tagi import Tagi
 from apportion.mixtures._mixture import Mixture
 from apportion.plans.build import Data, Parts, assemble, load_data, make_model, prices_of, reported
 from apportion.plans.fit import check_fit
-from apportion.plans.hypernet import save_base, teacher_factors
+from apportion.plans.hypernet import BASE, save_base, teacher_factors
 from apportion.plans.recipe import Recipe, parse_recipe
 from apportion.plans.spending import with_cadence
 from apportion.plans.teachers import charge_teacher, folders_of, teacher_recipe
@@ -33,7 +34,7 @@ from apportion.runs.atomic import write_error
 from apportion.runs.uncertainty import of_validation
 from apportion.signals.ranks import leave_at_exit, one_first, rank, told, wait, world
 from apportion.training.checkpoint import load_state, newest_checkpoint
-from apportion.training.models import parameters
+from apportion.training.models import build_model, parameters, quietly
 from apportion.training.recorder import Recorder, Show, effective_tasks
 from apportion.training.sizes import check_memory
 from apportion.training.trainer import BudgetTrainer
@@ -205,14 +206,25 @@ def _close(
 ) -> None:
     """Write model, mixture, ledger and, last, the summary that marks the run finished."""
     try:
+        if isinstance(trainer.model, PeftModel) and recipe.model.config is not None:
+            _save_beginning(trainer.model, recipe, data, folder.path / "model" / BASE)
         trainer.save_model(str(folder.path / "model"), _internal_call=True)
         if isinstance(trainer.model, Tagi):
-            save_base(trainer.model, recipe, folder.path / "model")
+            save_base(trainer.model, data.tokenizer, recipe, folder.path / "model")
     except (OSError, RuntimeError, SafetensorError) as error:
         raise write_error(folder.path / "model", error) from None
     folder.write_ledger(parts.ledger.as_dict())
     folder.write_mixture(_mixture(data, parts))
     folder.write_summary(summary)
+
+
+def _save_beginning(model: PeftModel, recipe: Recipe, data: Data, folder: Path) -> None:
+    """Save the from-scratch model that an adapter was trained on, frozen, and name it in the adapter's settings."""
+    base: Any = build_model(recipe.model, data.tokenizer, lora=None, seed=recipe.seed)
+    with quietly():
+        base.save_pretrained(folder)
+    data.tokenizer.save_pretrained(folder)
+    model.peft_config["default"].base_model_name_or_path = str(folder.absolute())
 
 
 def _mixture(data: Data, parts: Parts) -> dict[str, Any]:

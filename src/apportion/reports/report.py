@@ -33,8 +33,10 @@ def write_report(paths: str | Path | Sequence[str | Path], out: str | Path | Non
         raise ApportionError("There is no run to report on: give at least one run folder.")
     if out is None and len(given) > 1:
         raise ApportionError("Say which file the report of several folders goes to.")
-    view = load(given)
     target = Path(out) if out is not None else given[0] / "report.html"
+    if out is not None and target.is_dir():
+        raise ApportionError(f"'{target}' is a folder: name the report's file, such as '{target / 'report.html'}'.")
+    view = load(given)
     atomic_write_text(target, render(view))
     return target
 

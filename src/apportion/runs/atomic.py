@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from apportion._errors import ApportionError
@@ -52,7 +53,8 @@ def atomic_write_bytes(path: str | Path, data: bytes) -> None:
         aside.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing could be written, there may be nothing that can be taken away
+            aside.unlink()
         raise write_error(path, error) from None
 
 

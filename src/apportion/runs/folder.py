@@ -157,15 +157,21 @@ class RunFolder:
 
 def _check(path: Path, recipe: dict[str, Any]) -> bool:
     """Return True for an unfinished run of ``recipe``, False for a new folder; anything else is an error."""
+    try:
+        return _is_held(path, recipe)
+    except OSError as error:
+        raise ApportionError(
+            f"'{path}' cannot be read: {error.strerror or error}. Give another folder, or see to its permissions."
+        ) from None
+
+
+def _is_held(path: Path, recipe: dict[str, Any]) -> bool:
     if not path.exists():
         return False
     if not path.is_dir():
         raise ApportionError(f"'{path}' is a file, not a folder: give a new folder for the run.")
     if not (path / "recipe.yaml").is_file():
-        try:
-            foreign = next((entry for entry in path.iterdir() if not _is_ours(entry.name)), None)
-        except OSError as error:
-            raise ApportionError(f"'{path}' cannot be read: {error.strerror or error}.") from None
+        foreign = next((entry for entry in path.iterdir() if not _is_ours(entry.name)), None)
         if foreign is not None:
             raise ApportionError(
                 f"'{path}' is not a run folder (it holds '{foreign.name}'): give a new or empty folder for the run."
@@ -175,7 +181,7 @@ def _check(path: Path, recipe: dict[str, Any]) -> bool:
         raise ApportionError(f"'{path}' holds a finished run: give a new folder, or delete this one to run it again.")
     try:
         held = load_yaml((path / "recipe.yaml").read_text("utf-8"), "It")
-    except (OSError, UnicodeDecodeError, ApportionError):
+    except (UnicodeDecodeError, ApportionError):
         held = None
     if held != recipe:
         raise ApportionError(

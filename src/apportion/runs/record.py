@@ -137,10 +137,19 @@ def kind(recipe: dict[str, Any], family: str, default: str) -> str:
 
 
 def is_run(path: str | Path) -> bool:
-    """Return whether ``path`` is a run folder; one may hold child runs, a comparison may keep its recipe beside the arms."""
+    """Return whether ``path`` is a run folder; one may hold child runs, a comparison may keep its recipe beside the arms.
+
+    Raises:
+        ApportionError: No permission to look.
+    """
     path = Path(path)
-    started = (path / "history.jsonl").exists() or (path / "checkpoints").is_dir()
-    return (path / "recipe.yaml").is_file() and (started or not _seed_folders(path))
+    try:
+        started = (path / "history.jsonl").exists() or (path / "checkpoints").is_dir()
+        return (path / "recipe.yaml").is_file() and (started or not _seed_folders(path))
+    except OSError as error:
+        raise ApportionError(
+            f"'{path}' cannot be read: {error.strerror or error}. See to its permissions, or give another folder."
+        ) from None
 
 
 def read_run(path: str | Path) -> RunRecord:
@@ -154,8 +163,9 @@ def read_run(path: str | Path) -> RunRecord:
     path = Path(path)
     if not is_run(path):
         raise ApportionError(f"'{path}' is not a run folder: it has no recipe.yaml.")
+    text = _text(path / "recipe.yaml")
     try:
-        recipe = load_yaml((path / "recipe.yaml").read_text("utf-8"), "It")
+        recipe = load_yaml(text, "It")
     except ApportionError:
         recipe = None
     if not isinstance(recipe, dict):
@@ -190,13 +200,20 @@ def _seed_folders(path: Path) -> list[tuple[int, Path]]:
 def _read_history(path: Path) -> tuple[HistoryRecord, ...]:
     if not path.exists():
         return ()
-    lines = path.read_text("utf-8", errors="replace").split("\n")[:-1]
+    lines = _text(path).split("\n")[:-1]
     records: list[Any] = [_parse(line, f"Line {number} of '{path}'") for number, line in enumerate(lines, 1)]
     return tuple(records)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    return _parse(path.read_text("utf-8"), f"'{path}'") if path.exists() else None
+    return _parse(_text(path), f"'{path}'") if path.exists() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", errors="replace")
+    except OSError as error:
+        raise ApportionError(f"'{path}' cannot be read: {error.strerror or error}.") from None
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:

@@ -239,7 +239,7 @@ def _loaded(load: Callable[[str], Any], name: str, what: str, files: tuple[str, 
     online = True
     try:
         if folder.exists():
-            return load(str(folder))
+            return load(str(folder.absolute()))  # an adapter keeps this name of its base, wherever it is loaded from
         with hub() as online:
             return load(name)
     except _REFUSALS as error:
