@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import transformers
 from peft import PeftModel
-from safetensors import SafetensorError
 from torch import nn
 from transformers import set_seed
 
@@ -30,7 +29,7 @@ from apportion.plans.recipe import Recipe, parse_recipe
 from apportion.plans.spending import with_cadence
 from apportion.plans.teachers import charge_teacher, folders_of, teacher_recipe
 from apportion.runs import RunFolder
-from apportion.runs.atomic import write_error
+from apportion.runs.atomic import is_write_error, write_error
 from apportion.runs.uncertainty import of_validation
 from apportion.signals.ranks import leave_at_exit, one_first, rank, told, wait, world
 from apportion.training.checkpoint import load_state, newest_checkpoint
@@ -211,7 +210,9 @@ def _close(
         trainer.save_model(str(folder.path / "model"), _internal_call=True)
         if isinstance(trainer.model, Tagi):
             save_base(trainer.model, data.tokenizer, recipe, folder.path / "model")
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
+        if not is_write_error(error):
+            raise
         raise write_error(folder.path / "model", error) from None
     folder.write_ledger(parts.ledger.as_dict())
     folder.write_mixture(_mixture(data, parts))

@@ -12,6 +12,12 @@ from apportion._errors import ApportionError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _NOTHING = 2**16
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as safetensors and tokenizers, written in Rust, say it
+
+
+def is_write_error(error: Exception) -> bool:
+    """Return whether this says that a write failed: torch raises a RuntimeError, tokenizers a bare Exception."""
+    return isinstance(error, OSError | RuntimeError) or _OS_ERROR.search(str(error)) is not None
 
 
 def write_error(path: Path, error: Exception) -> ApportionError:
@@ -28,7 +34,7 @@ def write_error(path: Path, error: Exception) -> ApportionError:
 def _number(path: Path, error: Exception) -> int | None:
     if isinstance(error, OSError):
         return error.errno
-    said = re.search(r"\(os error (\d+)\)", str(error))  # safetensors
+    said = _OS_ERROR.search(str(error))
     if said:
         return int(said[1])
     # torch says that a write fell short, not why.

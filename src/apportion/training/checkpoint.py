@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from apportion.runs.atomic import sync_folder, write_error
+from apportion.runs.atomic import is_write_error, sync_folder, write_error
 
 STATE = "apportion.pt"
 MANIFEST = "files.json"
@@ -42,7 +41,9 @@ def write_checkpoint(folder: Path, step: int, write: Callable[[Path], None]) -> 
         shutil.rmtree(final, ignore_errors=True)
         aside.rename(final)
         sync_folder(folder)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a failed write as RuntimeError
+    except Exception as error:
+        if not is_write_error(error):
+            raise
         failure = write_error(final, error)  # looks at the disk, so before space is freed
         shutil.rmtree(aside, ignore_errors=True)
         raise failure from None
