@@ -28,10 +28,12 @@ from apportion.tasks import EncodedCollection, TasksSpec, load_encoded
 from apportion.tasks.batches import Batch, work_of
 from apportion.training.allowance import Allowance
 from apportion.training.models import build_model, load_tokenizer
+from apportion.training.recorder import Recorder
 from apportion.training.sampler import TaskSampler
 from apportion.training.specs import ModelSpec
 from apportion.training.steering import Steering
 from apportion.training.stream import Stream
+from apportion.training.trainer import BudgetTrainer
 from apportion.training.validation import Picked, batched, by_length, halves
 from apportion.training.weighing import Weighing
 from apportion.weights._weighting import Anchored, PoolGuided, StateGuided
@@ -263,3 +265,18 @@ def train_pool(data: Data) -> list[list[Picked]]:
         order = np.random.default_rng([2, index]).permutation(len(task.train))[:1024]
         pools.append([(index, task.train, int(i)) for i in order])
     return pools
+
+
+def make_trainer(model: torch.nn.Module, data: Data, parts: Parts, recorder: Recorder, output: Path) -> BudgetTrainer:
+    """Return the trainer of a model under the recipe's budget; its checkpoints go below ``output``."""
+    return BudgetTrainer(
+        model,
+        parts.args,
+        data.tokenizer,
+        stream=parts.stream,
+        steering=parts.steering,
+        weighing=parts.weighing,
+        recorder=recorder,
+        ledger=parts.ledger,
+        checkpoints=output / "checkpoints",
+    )

@@ -22,7 +22,7 @@ from apportion.budget import ACCOUNTS, Ledger
 from apportion.hypernets.prices import TagiPrices
 from apportion.hypernets.tagi import Tagi
 from apportion.mixtures._mixture import Mixture
-from apportion.plans.build import Data, Parts, assemble, load_data, make_model, prices_of, reported
+from apportion.plans.build import Data, Parts, assemble, load_data, make_model, make_trainer, prices_of, reported
 from apportion.plans.fit import check_fit
 from apportion.plans.hypernet import BASE, save_base, teacher_factors
 from apportion.plans.recipe import Recipe, parse_recipe
@@ -144,17 +144,7 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
             weights=parts.weighing.summary,
             show=show if folder else None,
         )
-        trainer = BudgetTrainer(
-            model,
-            parts.args,
-            data.tokenizer,
-            stream=parts.stream,
-            steering=parts.steering,
-            weighing=parts.weighing,
-            recorder=recorder,
-            ledger=parts.ledger,
-            checkpoints=Path(out) / "checkpoints",
-        )
+        trainer = make_trainer(model, data, parts, recorder, Path(out))
         checkpoint = told(_checkpoint_of(folder) if folder else "")
         if isinstance(model, Tagi):
             _instruct(model, recipe, data, parts, Path(out))

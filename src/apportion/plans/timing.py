@@ -16,7 +16,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from apportion.budget import ACCOUNTS, Ledger
-from apportion.plans.build import Data, Parts, assemble, load_data, make_model, prices_of
+from apportion.plans.build import Data, Parts, assemble, load_data, make_model, make_trainer, prices_of
 from apportion.plans.recipe import Recipe, parse_recipe
 from apportion.signals.losses import task_losses
 from apportion.training.recorder import Recorder
@@ -143,17 +143,7 @@ def _trainer(model: nn.Module, data: Data, parts: Parts, folder: Path) -> Budget
         append=lambda record: None,
         weights=parts.weighing.summary,
     )
-    return BudgetTrainer(
-        model,
-        parts.args,
-        data.tokenizer,
-        stream=parts.stream,
-        steering=parts.steering,
-        weighing=parts.weighing,
-        recorder=recorder,
-        ledger=parts.ledger,
-        checkpoints=folder / "checkpoints",
-    )
+    return make_trainer(model, data, parts, recorder, folder)
 
 
 class _Clock(TrainerCallback):
