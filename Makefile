@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 run: $(STAMP) ## Compare three mixtures on the playground (minutes); goes on where it was stopped.
-	$(BIN)/apportion compare recipes/playground.yaml --methods uniform,proportional,adapt --seeds 0,1 --out runs/playground
+	$(BIN)/apportion compare recipes/playground.yaml --methods uniform,proportional,adapt --seeds 0,1,2 --out runs/playground
 
 test: lint ## Lint, then all tests.
 	$(BIN)/python -m pytest -n 2
