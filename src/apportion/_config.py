@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -117,7 +117,7 @@ def _sentence(cls: type[BaseModel], values: Mapping[str, Any], error: Validation
     path = ".".join([*([where] if where else []), *keys])
     if first["type"] == "extra_forbidden":
         siblings = _fields_at(cls, first["loc"][:-1])
-        return f"Unknown key '{path}'{_meant(keys[-1], path.rpartition('.')[0], siblings)}."
+        return unknown_key(path, siblings)
     if first["type"] == "missing":
         return f"'{path}' is missing."
     if first["type"] in _KINDS:
@@ -133,6 +133,12 @@ def _sentence(cls: type[BaseModel], values: Mapping[str, Any], error: Validation
     # A block is not repeated to say what is wrong between its keys.
     said = f"'{path}'" if isinstance(first["input"], Mapping) else f"'{path}' is {shown(first['input'])}"
     return f"{said}: {message}."
+
+
+def unknown_key(path: str, siblings: Iterable[str]) -> str:
+    """Return the sentence on a key that is none of its block's, by the key's whole path and the keys that there are."""
+    block, _, key = path.rpartition(".")
+    return f"Unknown key '{path}'{_meant(key, block, list(siblings))}."
 
 
 def _meant(key: str, block: str, siblings: list[str]) -> str:

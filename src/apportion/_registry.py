@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast
 
-from apportion._config import Config, plain, validate
+from apportion._config import Config, plain, unknown_key, validate
+from apportion._declared import declared
 from apportion._errors import ApportionError, nearest
 
 M = TypeVar("M", bound=Config)
@@ -33,10 +34,11 @@ class Registry(Generic[M]):
         return name in self._members
 
     def check(self, spec: object, where: str | None = None) -> str:
-        """Return the type that a recipe's block names, checked as far as that goes before anything is imported.
+        """Return the type that a recipe's block names; it and the block's keys are checked before anything is imported.
 
         Raises:
-            ApportionError: No mapping with a type, or neither a method nor an import path, with the nearest method.
+            ApportionError: No mapping with a type, neither a method nor an import path, or a key that the method lacks,
+                with the nearest one.
         """
         if not isinstance(spec, Mapping) or "type" not in spec:
             raise ApportionError(
@@ -44,6 +46,10 @@ class Registry(Generic[M]):
             )
         name = str(spec["type"])
         self._check_name(name)
+        known = declared(self._members[name]) if name in self._members else frozenset()
+        for key in spec:
+            if known and key not in known | {"type"}:
+                raise ApportionError(unknown_key(f"{where or self.family}.{key}", sorted(known)))
         return name
 
     def _check_name(self, name: str) -> None:

@@ -184,6 +184,10 @@ TYPOS = {
     "tasks: {source: playground, vaildation: 0.1}": "'tasks.vaildation' (did you mean 'validation'?)",
     "validation: {evry: 1%}": "'validation.evry' (did you mean 'every'?)",
     "budget: lots": "'lots' is not a budget",
+    "mixture: {type: adapt, entrpy: 1}": "'mixture.entrpy' (did you mean 'entropy'?)",
+    "weights: {type: adapt, taau: 1}": "'weights.taau' (did you mean 'tau'?)",
+    "training: {learning_rat: 1}": "'training.learning_rat' (did you mean 'learning_rate'?)",
+    "training: {batch_size: 8}": "(did you mean 'per_device_train_batch_size'?)",
     "mixture: 'typos_ran:Mine'\nseed: x": "'seed' is 'x'",
 }
 

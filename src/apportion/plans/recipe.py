@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from apportion._config import Config, plain, validate
+from apportion._config import Config, plain, unknown_key, validate
+from apportion._declared import declared
 from apportion._errors import ApportionError, shortened
 from apportion._yaml import load_yaml
 from apportion.budget import Budget
@@ -204,6 +205,10 @@ def sketch(values: Mapping[str, Any]) -> Recipe:
     recipe = validate(Recipe, {k: v for k, v in values.items() if k != "arms"}, "")
     MIXTURES.check(recipe.mixture)
     WEIGHTS.check(recipe.weights)
+    known = declared("transformers.training_args:TrainingArguments")
+    for key in recipe.training:
+        if known and key not in known:
+            raise ApportionError(unknown_key(f"training.{key}", sorted(known)))
     if recipe.hypernet is not None:
         _check_hypernet(recipe, recipe.hypernet)
     return recipe
