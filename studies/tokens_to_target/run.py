@@ -1,6 +1,6 @@
 """Which mixture gets where with how many tokens; see README.md beside this file.
 
-    python -m studies.tokens_to_target.run [--minutes 9] [--workers 2] [--only PARTS]
+    python -m studies.tokens_to_target.run [--minutes 9] [--workers 2] [--only PARTS] [--arms ARMS]
 
 PARTS are, commas between: tuning, generated, natural, ablation, sweep, groups. Call it until it says that nothing is left,
 then ``python -m studies.tokens_to_target.summarise``.
@@ -49,9 +49,10 @@ def work(job: str | Cell) -> str:
     return f"{job.folder}: macro {final['macro']:.3f}, J {final['objective']:.3f}"
 
 
-def jobs(only: list[str]) -> list[str | Cell]:
-    """Return what is not finished, in the order in which later work needs it."""
+def jobs(only: list[str], arms: list[str]) -> list[str | Cell]:
+    """Return what is not finished, in the order in which later work needs it; of some arms, or of all if none is named."""
     cells = [cell for part in only for cell in PARTS[part]() if not cell.finished]
+    cells = [cell for cell in cells if not arms or cell.arm in arms]
     bases = sorted({cell.arch for cell in cells if cell.suite == "natural"})
     return [base for base in bases if not tasks.has_base(base)] + cells
 
@@ -60,14 +61,15 @@ def main() -> None:
     """Run one slice."""
     options = parser(__doc__)
     options.add_argument("--only", default=",".join(PARTS), help="parts of the study, commas between")
+    options.add_argument("--arms", default="", help="run these arms alone, commas between")
     chosen = options.parse_args()
-    only = chosen.only.split(",")
+    only, arms = chosen.only.split(","), [arm for arm in chosen.arms.split(",") if arm]
     for name, make in SUITES.items():
         if not (DATA / name).exists():
             write(make(), DATA / name)
     tasks.write_tasks()
-    run_slice(jobs(only), work, chosen.minutes, chosen.workers)
-    left = len(jobs(only))
+    run_slice(jobs(only, arms), work, chosen.minutes, chosen.workers)
+    left = len(jobs(only, arms))
     print(f"{left} left: run again." if left else "Nothing left.")
 
 

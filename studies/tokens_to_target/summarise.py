@@ -85,13 +85,57 @@ def measured(group: dict[str, Cell]) -> list[Result]:
     return results
 
 
-def finished() -> list[Result]:
-    """Return the results of every place and seed of which all arms are done."""
-    groups: defaultdict[tuple[str, str, str, int], dict[str, Cell]] = defaultdict(dict)
+def by_place() -> list[dict[str, Cell]]:
+    """Return what is finished of every place and seed, by arm."""
+    places: defaultdict[tuple[str, str, str, int], dict[str, Cell]] = defaultdict(dict)
     for cell in [*generated(), *natural()]:
         if cell.finished:
-            groups[cell.suite, cell.arch, cell.budget, cell.seed][cell.arm] = cell
-    return [result for group in groups.values() if len(group) == len(ARMS) for result in measured(group)]
+            places[cell.suite, cell.arch, cell.budget, cell.seed][cell.arm] = cell
+    return list(places.values())
+
+
+def finished() -> list[Result]:
+    """Return the results of every place and seed of which all arms are done."""
+    return [result for group in by_place() if len(group) == len(ARMS) for result in measured(group)]
+
+
+def repeated() -> list[Result]:
+    """Return the results of arms that were run again where the others were not."""
+    again = [cell for group in by_place() if len(group) < len(ARMS) for cell in group.values()]
+    results = []
+    for cell in again:
+        summary = read_run(cell.folder).summary
+        flops = {account: spent["flops"] for account, spent in summary["spent"].items()}
+        results.append(
+            {
+                **{key: getattr(cell, key) for key in ("suite", "arch", "budget", "seed", "arm")},
+                **{key: summary["final"][key] for key in ("macro", "worst", "objective")},
+                "flops": sum(flops.values()),
+                "meta": flops["meta"],
+            }
+        )
+    return results
+
+
+def run_again(again: list[Result], before: list[Result]) -> str:
+    """Return the arms that were run again as a table: by seed the final macro loss over uniform's, and the mean FLOPs.
+
+    Uniform is of the same day where it was run again, else as recorded: on generated suites nothing of it has changed.
+    """
+    uniform = {(place(r), r["seed"]): r for r in (*before, *again) if r["arm"] == "uniform"}
+    arms = [arm for arm in ARMS if arm != "uniform" and any(r["arm"] == arm for r in again)]
+    if not arms:
+        return ""
+    lines = ["**Run again**, final macro loss over uniform's by seed; all FLOPs over uniform's", ""]
+    lines += [f"| | {' | '.join(arms)} |", "|---" * (len(arms) + 1) + "|"]
+    for spot in dict.fromkeys(place(r) for r in again):
+        cells = []
+        for arm in arms:
+            pairs = [(r, uniform[spot, r["seed"]]) for r in again if (place(r), r["arm"]) == (spot, arm)]
+            ratios = ", ".join(f"{mine['macro'] / theirs['macro']:.3f}" for mine, theirs in pairs)
+            cells.append(f"{ratios}; {mean(m['flops'] / t['flops'] for m, t in pairs):.2f}" if pairs else "not run")
+        lines.append(f"| {spot} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -271,9 +315,12 @@ def main() -> None:
     file = HERE / "result.json"
     results = recorded(file, "cells", finished(), ("suite", "arch", "budget", "seed", "arm"))
     settings = recorded(file, "ablation", varied(), ("suite", "setting", "seed"))
+    again = recorded(file, "again", repeated(), ("suite", "arch", "budget", "seed", "arm"))
     summary = summary_of(results)
-    file.write_text(json.dumps({"cells": results, "ablation": settings, "summary": summary}, indent=1) + "\n")
-    (HERE / "tables.md").write_text(table(summary) + "\n" + ablations(settings) + "\n" + grouped(settings))
+    found = {"cells": results, "again": again, "ablation": settings, "summary": summary}
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    tables = (table(summary), run_again(again, results), ablations(settings), grouped(settings))
+    (HERE / "tables.md").write_text("\n".join(tables))
     print((HERE / "tables.md").read_text())
 
 
