@@ -52,3 +52,21 @@ def test_a_budget_that_max_epochs_does_not_allow_is_refused_in_whatever_unit(mix
 def test_what_stands_in_the_refusals_as_the_way_out_works(tmp_path, settings):
     done = run(tmp_path / "run", *settings)
     assert done.summary["n_eff"] < 20 - 1e-6 or settings[0] == "mixture=uniform"
+
+
+OPT = "{model_type: opt, hidden_size: 32, ffn_dim: 64, num_hidden_layers: 1, num_attention_heads: 2}"
+BLOOM = "{model_type: bloom, hidden_size: 32, n_layer: 1, n_head: 2}"
+
+
+@pytest.mark.parametrize("config", [OPT, BLOOM], ids=["opt", "bloom"])
+def test_a_model_that_cannot_tell_packed_examples_apart_is_not_given_any(tmp_path, config):
+    settings = [f"model.config={config}", "lora=null"]
+    prepare(parse_recipe(overridden(TINY, settings)), tmp_path / "run")
+    for lora in ("lora=null", "lora={r: 2}"):
+        with pytest.raises(ApportionError, match="does not keep packed examples apart"):
+            prepare(parse_recipe(overridden(TINY, [*settings, lora, "packing=true"])), tmp_path / "run")
+
+
+@pytest.mark.parametrize("lora", ["lora=null", "lora={r: 2}"])
+def test_a_model_that_can_is(tmp_path, lora):
+    prepare(parse_recipe(overridden(TINY, ["packing=true", lora])), tmp_path / "run")

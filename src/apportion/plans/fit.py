@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 from torch import nn
 
 from apportion._errors import ApportionError
@@ -9,6 +12,9 @@ from apportion.budget.prices import Work
 from apportion.plans.build import Data, Parts
 from apportion.tasks import EncodedSplit
 from apportion.tasks.batches import work_of
+
+# OPT takes positions, but in transformers its attention does not go by them: packed examples would see each other.
+_POSITIONS_ALONE = ("opt",)
 
 
 def check_fit(model: nn.Module, data: Data, parts: Parts, ahead: float = 0.0) -> None:
@@ -22,9 +28,11 @@ def check_fit(model: nn.Module, data: Data, parts: Parts, ahead: float = 0.0) ->
 
     Raises:
         ApportionError: The model, or the budget, is too small for the longest example, or the mixture's method cannot
-            follow the model or the optimizer.
+            follow the model or the optimizer, or the model cannot tell packed examples apart.
     """
     parts.steering.check(model, str(parts.args.optim.value), parts.stream.packs)
+    if parts.stream.packs:
+        _check_packing(model)
     trains = [task.train for task in data.tasks.tasks]
     splits = [split for task in data.tasks.tasks for split in (task.train, task.validation)]
     longest = max(int(split.processed.max()) for split in splits if len(split))
@@ -48,6 +56,16 @@ def check_fit(model: nn.Module, data: Data, parts: Parts, ahead: float = 0.0) ->
         raise ApportionError(
             f"The budget of {parts.ledger.budget} may not reach for one example, the longest of which takes {needed}: "
             "raise 'budget'."
+        )
+
+
+def _check_packing(model: nn.Module) -> None:
+    """Refuse a model whose attention does not go by the positions that tell packed examples apart."""
+    plain: Any = getattr(model, "get_base_model", lambda: model)()  # PEFT wraps it
+    kind = plain.config.model_type
+    if "position_ids" not in inspect.signature(plain.forward).parameters or kind in _POSITIONS_ALONE:
+        raise ApportionError(
+            f"A model of type '{kind}' does not keep packed examples apart: leave out 'packing', or take another 'model'."
         )
 
 
