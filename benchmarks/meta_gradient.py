@@ -179,7 +179,7 @@ def whole_run(bench: Bench, plain: float, ratio: float) -> float:
     rows = bench.n_tasks * method.examples_per_task
     bench.validation = batch(3, bench.n_tasks, rows, 4096)
     taken = statistics.median(seconds(bench.take_direction) for _ in range(3))
-    reads = sum(method.reads_at(age) for age in range(method.refresh)) / method.refresh
+    reads = method.reads_within(method.refresh) / method.refresh
     return 1 + reads * (ratio - 1) + taken / plain / method.refresh
 
 

@@ -53,4 +53,5 @@ def _agreement(text: str, start: str) -> int:
     """Return how many characters of ``start`` open ``text``: all of them, but for a character cut between two tokens."""
     if text.startswith(start):
         return len(start)
-    return next(at for at, (a, b) in enumerate(zip(text, start, strict=False)) if a != b)
+    differ = (at for at, (a, b) in enumerate(zip(text, start, strict=False)) if a != b)
+    return next(differ, len(text))
