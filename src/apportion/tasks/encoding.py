@@ -119,20 +119,21 @@ def _write(file: Path, tasks: TaskCollection, encoder: Encoder) -> None:
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for task in tasks:
             for split in SPLITS:
+                before = len(encoder.unresolved)
                 ids, tokens, keys = encoder.encode(task.split(split))
                 if task.split(split) and not ids:
-                    raise _empty(task.name, split, encoder)
+                    raise _empty(task.name, split, encoder.unresolved[before:], encoder.max_length)
                 writer.write_batch(to_batch(ids, tokens, keys))
         # Findings are known only now, when the schema is written: they ride as the ids of a batch without tokens.
         findings = [*tasks.findings, *encoder.findings()]
         writer.write_batch(to_batch(findings, [np.zeros(0, np.int32)] * len(findings)))
 
 
-def _empty(name: str, split: str, encoder: Encoder) -> ApportionError:
-    if encoder.unresolved:
-        return ApportionError(f"Task '{name}' has nothing left in its {split} split. {encoder.unresolved[-1]}")
+def _empty(name: str, split: str, unresolved: Sequence[str], max_length: int) -> ApportionError:
+    if unresolved:
+        return ApportionError(f"Task '{name}' has nothing left in its {split} split. {unresolved[-1]}")
     return ApportionError(
-        f"Task '{name}' has no supervised tokens in its {split} split within {encoder.max_length} tokens: raise "
+        f"Task '{name}' has no supervised tokens in its {split} split within {max_length} tokens: raise "
         "'tasks.max_length' or leave the task out."
     )
 
