@@ -35,20 +35,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from studies.tagi.relative import Setting, paper_ratio, relative_flops
 from transformers import T5Config
 
-from apportion.budget.flops import ModelFlops
-from apportion.hypernets.export import adapter, write_adapter
-from apportion.hypernets.prices import TagiPrices
-from apportion.hypernets.relative import Setting, paper_ratio, relative_flops
-from apportion.hypernets.spec import HypernetSpec
-from apportion.hypernets.tagi import Tagi
+from apportion.models.flops import ModelFlops
+from apportion.models.loading import build_model, load_tokenizer
+from apportion.models.specs import LoraSpec, ModelSpec
+from apportion.models.tagi.export import adapter, write_adapter
+from apportion.models.tagi.prices import TagiPrices
+from apportion.models.tagi.spec import HypernetSpec
+from apportion.models.tagi.tagi import Tagi
 from apportion.plans.hypernet import encode_instructions
 from apportion.signals.losses import example_losses
 from apportion.tasks import TasksSpec
 from apportion.tasks.batches import Batch, collate
-from apportion.training.models import build_model, load_tokenizer
-from apportion.training.specs import LoraSpec, ModelSpec
 
 TASKS, ROWS, INSTRUCTION, INPUT, OUTPUT, RANK, LR = 16, 32, 48, 48, 16, 8, 1e-3
 TEXT = "Write the words in reverse, then in upper case."

@@ -32,14 +32,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import TrainingArguments
 
 from apportion.mixtures.adapt import Adapt
+from apportion.models.loading import build_model
+from apportion.models.specs import LoraSpec, ModelSpec
 from apportion.signals.in_run import InRunRead
 from apportion.signals.inner_step import of_optimizer
 from apportion.signals.losses import example_losses
 from apportion.signals.meta_gradient import direction, forward, train_losses, trainable, unrolled, validation_losses
 from apportion.signals.objective import SmoothWorst, smooth_worst
 from apportion.tasks.batches import Batch, collate
-from apportion.training.models import build_model
-from apportion.training.specs import LoraSpec, ModelSpec
 
 ROWS, LENGTH, LR = 32, 128, 1e-3
 SIDES = ("in_run", "forward", "unrolled", "torchopt")

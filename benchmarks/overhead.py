@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from apportion.budget.flops import ModelFlops
+from apportion.models.flops import ModelFlops
 from apportion.plans.build import assemble, load_data, make_model
 from apportion.plans.recipe import parse_recipe
 from apportion.training.recorder import Recorder

@@ -30,7 +30,7 @@ from overhead import RECIPE
 from packing import packing_speedup
 from rank_bm25 import BM25Okapi
 
-from apportion.budget.flops import ModelFlops
+from apportion.models.flops import ModelFlops
 from apportion.plans.anchors import find_anchors
 from apportion.plans.build import assemble, load_data, make_model
 from apportion.plans.recipe import overridden, parse_recipe, read_yaml

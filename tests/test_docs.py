@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from apportion.hypernets.spec import HypernetSpec, TeachersSpec
 from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Mixture
+from apportion.models.specs import LoraSpec, ModelSpec, TokenizerSpec
+from apportion.models.tagi.spec import HypernetSpec, TeachersSpec
 from apportion.plans.recipe import Recipe, ValidationSpec
 from apportion.tasks import SOURCES, TasksSpec
 from apportion.tasks.sources._rows import RowSource
-from apportion.training.specs import LoraSpec, ModelSpec, TokenizerSpec
 from apportion.weights import WEIGHTS
 from apportion.weights._weighting import Weighting
 

@@ -18,20 +18,18 @@ SOURCE = ROOT / "src" / "apportion"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 # The ground: what every floor may use. Then the floors, each folder of which may import from lower ones only.
-GROUND = ("_errors", "_yaml", "_declared", "_config", "_registry")
+GROUND = ("_errors", "_yaml", "_declared", "_config", "_registry", "_ranks")
 FLOORS = (
     ("budget", "runs"),
-    ("tasks",),
-    ("signals", "hypernets"),
-    ("selections", "mixtures", "weights"),
-    ("training", "evaluation"),
-    ("plans", "reports"),
+    ("reports", "tasks"),
+    ("models",),
+    ("signals", "objectives"),
+    ("mixtures", "weights"),
+    ("training",),
+    ("plans",),
     ("cli",),
 )
 FLOOR = {folder: number for number, folders in enumerate(FLOORS) for folder in folders}
-
-# `Run.report()` and `Comparison.report()` call the reports beside them: inside the method, never at import.
-CONVENIENCES = {("plans/run.py", "reports"), ("plans/compare.py", "reports")}
 
 
 def folder_of(file):
@@ -39,15 +37,8 @@ def folder_of(file):
 
 
 def imports(file):
-    """Yield (folder of apportion, line, whether inside a function) for every import, TYPE_CHECKING blocks included."""
-    tree = ast.parse(file.read_text("utf-8"))
-    inside = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        for node in ast.walk(function)
-    }
-    for node in ast.walk(tree):
+    """Yield (folder of apportion, line) for every import, inside functions and TYPE_CHECKING blocks too."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -57,7 +48,7 @@ def imports(file):
         for name in names:
             package, _, rest = name.partition(".")
             if package == "apportion" and rest:
-                yield rest.split(".")[0], node.lineno, id(node) in inside
+                yield rest.split(".")[0], node.lineno
 
 
 def allowed(mine, theirs):
@@ -75,28 +66,24 @@ def test_every_folder_stands_on_a_floor():
 
 def test_imports_go_downwards_and_never_sideways():
     # The package's own __init__ is the front door: it names things of every floor and imports none of them itself.
-    wrong, used = [], set()
-    for file in MODULES:
-        mine, place = folder_of(file), file.relative_to(SOURCE).as_posix()
-        for theirs, line, inside in imports(file):
-            if mine == "__init__" or allowed(mine, theirs):
-                continue
-            if (place, theirs) in CONVENIENCES and inside:
-                used.add((place, theirs))
-            else:
-                wrong.append(f"{place}:{line} ({mine}) imports {theirs}")
+    wrong = [
+        f"{file.relative_to(SOURCE).as_posix()}:{line} ({folder_of(file)}) imports {theirs}"
+        for file in MODULES
+        if folder_of(file) != "__init__"
+        for theirs, line in imports(file)
+        if not allowed(folder_of(file), theirs)
+    ]
     assert not wrong
-    assert used == CONVENIENCES, "an exception that nothing needs any more"
 
 
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("from apportion.plans.run import run_recipe", [("plans", 1, False)]),
-        ("from apportion import budget, tasks", [("budget", 1, False), ("tasks", 1, False)]),
-        ("import apportion.cli.main as m", [("cli", 1, False)]),
-        ("if TYPE_CHECKING:\n    from apportion.tasks import Task", [("tasks", 2, False)]),
-        ("def f():\n    import apportion.reports.report", [("reports", 2, True)]),
+        ("from apportion.plans.run import run_recipe", [("plans", 1)]),
+        ("from apportion import budget, tasks", [("budget", 1), ("tasks", 1)]),
+        ("import apportion.cli.main as m", [("cli", 1)]),
+        ("if TYPE_CHECKING:\n    from apportion.tasks import Task", [("tasks", 2)]),
+        ("def f():\n    import apportion.reports.report", [("reports", 2)]),
         ("import torch\nimport apportion\nfrom pathlib import Path", []),
     ],
 )
@@ -109,7 +96,7 @@ def test_the_import_reader_sees_every_form(tmp_path, source, expected):
 def test_the_rule_refuses_upwards_and_sideways():
     assert allowed("training", "signals") and allowed("cli", "budget") and allowed("budget", "_errors")
     assert not allowed("signals", "training")
-    assert not allowed("mixtures", "selections")
+    assert not allowed("mixtures", "weights")
     assert not allowed("_errors", "_config")
     assert not allowed("_registry", "budget")
 
@@ -157,9 +144,8 @@ def test_the_package_pins_nothing_and_stands_beside_the_users_own_torch():
 
 
 def test_the_package_imports_only_what_it_asks_for():
-    distribution = {"yaml": "pyyaml", "bm25s": "bm25s", "rouge_score": "rouge-score"}
+    distribution = {"yaml": "pyyaml", "bm25s": "bm25s"}
     lines = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["bm25"]]
-    lines += PROJECT["optional-dependencies"]["evaluation"]
     asked = {re.split(r"[<>=!\[ ]", line)[0].replace("_", "-") for line in lines}
     # What comes with one of those and is that one's own: Jinja's strings, pydantic's core, the Hub's client.
     asked |= {"markupsafe", "pydantic-core", "huggingface-hub"}

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from apportion.evaluation.generation import answers
-from apportion.evaluation.metrics import exact_match, means, rouge_l
-from apportion.hypernets.slots import Factors, Given
-from apportion.hypernets.tagi import Output, Tagi
+from apportion.models.loading import load_model
+from apportion.models.tagi.slots import Factors, Given
+from apportion.models.tagi.tagi import Output, Tagi
 from apportion.plans.hypernet import encode_instructions, load_hypernet
 from apportion.signals.losses import example_nll, mean_by_task
 from apportion.tasks.batches import Batch, collate
 from apportion.tasks.encoded import EncodedSplit, to_batch
 from apportion.tasks.encoder import Encoder
 from apportion.tasks.example import Example
-from apportion.training.models import load_model
+from studies.evaluation.generation import answers
+from studies.evaluation.metrics import exact_match, means, rouge_l
 
 Scores = dict[str, float]
 # Examples answered, or read, at a time.

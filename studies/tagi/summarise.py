@@ -14,13 +14,13 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from apportion.hypernets.relative import Setting, relative_flops, standard_flops
-from apportion.hypernets.spec import HypernetSpec
+from apportion.models.loading import model_config
+from apportion.models.tagi.spec import HypernetSpec
 from apportion.plans.recipe import parse_recipe
-from apportion.training.models import model_config
 from studies.slices import recorded
 from studies.tagi.cells import DATA, Cell, cells, spent
 from studies.tagi.controls import held_out
+from studies.tagi.relative import Setting, relative_flops, standard_flops
 
 HERE = Path(__file__).parent
 # The controls of these arms are reported; of the others only what their own instructions give.

@@ -80,7 +80,7 @@ def held_out(model: Path) -> float:
 
     from apportion.signals.losses import task_losses
     from apportion.tasks import TasksSpec, load_encoded
-    from apportion.training.validation import batched
+    from apportion.tasks.validation import batched
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     tasks = load_encoded(TasksSpec(source="jsonl", path=str(DATA / "held-out"), max_length=160), tokenizer, 160)

@@ -8,13 +8,13 @@ import pytest
 import apportion
 from apportion import ApportionError
 from apportion._config import Config, validate
+from apportion.models.loading import build_model, load_tokenizer
+from apportion.models.specs import LoraSpec, ModelSpec
 from apportion.plans.arguments import OWNED, checked, training_arguments
 from apportion.plans.recipe import overridden, parse_recipe
 from apportion.runs import RunFolder
 from apportion.runs.atomic import write_error
 from apportion.tasks.network import reachable
-from apportion.training.models import build_model, load_tokenizer
-from apportion.training.specs import LoraSpec, ModelSpec
 from tests.training.runs import TINY
 
 

@@ -14,7 +14,7 @@ from apportion.plans.hypernet import encode_instructions, load_hypernet
 from apportion.plans.plan import plan_recipe
 from apportion.plans.recipe import overridden, parse_recipe
 from apportion.plans.run import run_recipe
-from tests.hypernets.models import base_config
+from tests.models.tagi.models import base_config
 from tests.training.hypernets import SCRATCH, T5, hyper
 from tests.training.runs import run
 

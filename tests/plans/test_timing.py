@@ -47,8 +47,8 @@ def test_a_plan_that_is_timed_says_so_and_is_else_the_same():
 
 
 def test_a_model_from_the_hub_is_timed_without_its_weights(tmp_path):
+    from apportion.models.loading import model_config
     from apportion.plans.build import load_data
-    from apportion.training.models import model_config
 
     small = recipe()
     data = load_data(small)

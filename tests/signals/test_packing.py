@@ -128,7 +128,7 @@ def test_a_packed_batch_says_where_everything_is():
     assert batch.positions.tolist() == [0, 2, 3, 10]
     assert batch.targets.tolist() == [9, 6, 7, 6]
     assert batch.examples.tolist() == [1, 0, 0, 2]
-    assert (len(batch), batch.supervised, batch.processed, batch.padded, batch.work.squares) == (
+    assert (len(batch), batch.supervised, batch.processed, batch.padded, batch.work.pairs) == (
         3,
         4,
         9,

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from apportion.tasks import load_tasks, train_tokenizer
 from apportion.tasks.encoder import Encoder
-from tests.hypernets.models import make_tagi
+from tests.models.tagi.models import make_tagi
 from tests.tiny import tiny_model
 
 QUESTIONS = [

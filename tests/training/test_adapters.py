@@ -7,7 +7,7 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from apportion.hypernets.export import adapter, write_adapter
+from apportion.models.tagi.export import adapter, write_adapter
 from apportion.plans.hypernet import encode_instructions, load_hypernet
 from apportion.training.trainer import BudgetTrainer
 from tests.training.hypernets import hyper, on

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from apportion.hypernets.prices import TagiPrices
+from apportion.models.tagi.prices import TagiPrices
 from apportion.plans.build import load_data, make_model, make_sampler, report_batches
 from apportion.plans.hypernet import load_hypernet
 from apportion.plans.plan import plan_recipe

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from apportion._errors import ApportionError
-from apportion.hypernets.splitting import split_text
+from apportion.models.tagi.splitting import split_text
 from apportion.plans.build import load_data, make_model
 from apportion.plans.plan import plan_recipe
 from apportion.plans.run import run_recipe

@@ -11,9 +11,9 @@ from safetensors.torch import load
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from apportion._errors import ApportionError
-from apportion.budget.flops import ModelFlops
 from apportion.budget.prices import Work
 from apportion.mixtures import MIXTURES, Adapt
+from apportion.models.flops import ModelFlops
 from apportion.plans.build import load_data, make_model, make_sampler
 from apportion.plans.plan import plan_recipe
 from apportion.plans.recipe import overridden, parse_recipe

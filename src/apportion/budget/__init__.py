@@ -1,6 +1,6 @@
 """What may be spent (Budget) and what was spent (Ledger).
 
-The price of a pass is in ``apportion.budget.flops``, which needs torch and is not imported here.
+The price of a pass is in ``apportion.models.flops``, which needs torch and is not imported here.
 """
 
 from apportion.budget.budget import Budget, Unit

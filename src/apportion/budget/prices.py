@@ -8,13 +8,13 @@ from typing import NamedTuple, Protocol
 class Work(NamedTuple):
     """What a pass works on, which its price follows from.
 
-    ``tokens`` processed positions and ``squares`` the sum over examples of length^2; means over examples price a mean one.
+    ``tokens`` processed positions and ``pairs`` the sum over examples of length^2; means over examples price a mean one.
     ``examples`` are theirs one by one, for models whose price needs more: (n, 3) of each one's task, tokens before the
     first supervised one, and tokens from there on.
     """
 
     tokens: float
-    squares: float
+    pairs: float
     examples: tuple[tuple[int, int, int], ...] = ()
 
 

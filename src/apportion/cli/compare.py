@@ -42,9 +42,9 @@ def compare(
     from apportion.plans.arms import sketch_arms
 
     sketch_arms(values, arms)
+    from apportion._ranks import rank
     from apportion.plans.compare import compare_recipe
     from apportion.reports import write_report
-    from apportion.signals.ranks import rank
 
     quiet_libraries()
     folder = out or Path("runs") / f"compare-{recipe.stem}"

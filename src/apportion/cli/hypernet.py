@@ -53,7 +53,7 @@ def adapter(
     """Write the LoRA adapter for one instruction."""
     import time
 
-    from apportion.hypernets import export
+    from apportion.models.tagi import export
     from apportion.plans.hypernet import encode_instructions, load_hypernet
 
     quiet_libraries()

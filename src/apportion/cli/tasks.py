@@ -62,8 +62,8 @@ def tasks(  # noqa: PLR0913, PLR0917 - a command's options
         values = overridden(values, assignments)
     spec = validate(TasksSpec, values, "tasks")
     if tokenizer:
-        from apportion.training.models import load_tokenizer  # which loads torch, and the rest does not
-        from apportion.training.specs import ModelSpec
+        from apportion.models.loading import load_tokenizer  # which loads torch, and the rest does not
+        from apportion.models.specs import ModelSpec
 
         loaded = load_tokenizer(ModelSpec(name=tokenizer), spec)
     else:

@@ -21,8 +21,8 @@ def train(
     from apportion.plans.recipe import parse_recipe
 
     parsed = parse_recipe(recipe_values(recipe, assignments))
+    from apportion._ranks import rank
     from apportion.plans.run import run_recipe
-    from apportion.signals.ranks import rank
 
     quiet_libraries()
     folder = out or Path("runs") / recipe.stem

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from pydantic import BaseModel
 
-from apportion.training.sizes import machine_memory
+from apportion.models.sizes import machine_memory
 
 MOST_SHARE = 0.1
 """Of a run's FLOPs, for the report's validations or for what a method measures."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from apportion._config import validate
 from apportion._errors import ApportionError
 from apportion.tasks import EncodedCollection, EncodedSplit, TasksSpec, encode_examples
-from apportion.training.validation import Picked
+from apportion.tasks.validation import Picked
 from apportion.weights._weighting import Anchored, PoolGuided
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from apportion._errors import ApportionError
+from apportion._ranks import rank
 from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Mixture
 from apportion.plans.arms import arms_of
@@ -16,7 +17,6 @@ from apportion.plans.compare import Comparison, compare_recipe
 from apportion.plans.progress import progress as shown
 from apportion.plans.recipe import parse_recipe
 from apportion.plans.run import Run, run_recipe
-from apportion.signals.ranks import rank
 from apportion.tasks import TaskCollection
 from apportion.weights import WEIGHTS
 from apportion.weights._weighting import Weighting

@@ -14,27 +14,27 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from apportion._config import validate
 from apportion._errors import ApportionError
+from apportion._ranks import world
 from apportion.budget import Budget, Ledger
-from apportion.budget.flops import ModelFlops
+from apportion.budget.allowance import Allowance
 from apportion.budget.prices import Prices, Work
-from apportion.hypernets.prices import TagiPrices
-from apportion.hypernets.tagi import Tagi
 from apportion.mixtures._mixture import GradientGuided, LossGuided, Mixture, TaskSizes
+from apportion.models.flops import ModelFlops
+from apportion.models.loading import build_model, load_tokenizer
+from apportion.models.specs import ModelSpec
+from apportion.models.tagi.prices import TagiPrices
+from apportion.models.tagi.tagi import Tagi
 from apportion.plans.anchors import NONE, find_anchors, pool_weights
 from apportion.plans.hypernet import cut_texts, make_hypernet
 from apportion.plans.recipe import Recipe
-from apportion.signals.ranks import world
 from apportion.tasks import EncodedCollection, TasksSpec, load_encoded
 from apportion.tasks.batches import Batch, work_of
-from apportion.training.allowance import Allowance
-from apportion.training.models import build_model, load_tokenizer
+from apportion.tasks.validation import Picked, batched, by_length, halves
 from apportion.training.recorder import Recorder
 from apportion.training.sampler import TaskSampler
-from apportion.training.specs import ModelSpec
 from apportion.training.steering import Steering
 from apportion.training.stream import Stream
 from apportion.training.trainer import BudgetTrainer
-from apportion.training.validation import Picked, batched, by_length, halves
 from apportion.training.weighing import Weighing
 from apportion.weights._weighting import Anchored, PoolGuided, StateGuided
 
@@ -160,7 +160,7 @@ def report_batches(recipe: Recipe, data: Data, args: TrainingArguments) -> list[
 
 
 @dataclass(frozen=True)
-class Parts:
+class Setup:
     """What a trainer is made of, and a plan priced from; ``train_flops`` prices a step."""
 
     args: TrainingArguments
@@ -179,7 +179,7 @@ def recomputes(args: TrainingArguments) -> bool:
     return bool(args.activation_checkpointing or args.gradient_checkpointing)
 
 
-def assemble(recipe: Recipe, data: Data, flops: Prices, output: Path) -> Parts:
+def assemble(recipe: Recipe, data: Data, flops: Prices, output: Path) -> Setup:
     """Put ledger, draws, steering and weighing together for a model with these prices.
 
     Raises:
@@ -234,7 +234,7 @@ def assemble(recipe: Recipe, data: Data, flops: Prices, output: Path) -> Parts:
         pad_id=data.pad_id,
         row_length=recipe.tasks.max_length if recipe.packing else None,
     )
-    return Parts(args, ledger, allowance, flops, steering, weighing, stream, report, train_flops)
+    return Setup(args, ledger, allowance, flops, steering, weighing, stream, report, train_flops)
 
 
 def make_weighing(recipe: Recipe, data: Data, args: TrainingArguments, allowance: Allowance, flops: Prices) -> Weighing:
@@ -267,7 +267,7 @@ def train_pool(data: Data) -> list[list[Picked]]:
     return pools
 
 
-def make_trainer(model: torch.nn.Module, data: Data, parts: Parts, recorder: Recorder, output: Path) -> BudgetTrainer:
+def make_trainer(model: torch.nn.Module, data: Data, parts: Setup, recorder: Recorder, output: Path) -> BudgetTrainer:
     """Return the trainer of a model under the recipe's budget; its checkpoints go below ``output``."""
     return BudgetTrainer(
         model,

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from apportion._errors import ApportionError
+from apportion._ranks import rank
 from apportion.plans.arms import arm_recipe, sketch_arms
 from apportion.plans.recipe import Recipe
 from apportion.plans.run import prepare, run_recipe, settled
 from apportion.runs import comparison_summary, is_run, read_comparison, read_run, summarise
-from apportion.signals.ranks import rank
 from apportion.training.recorder import Show
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from apportion._errors import ApportionError
 from apportion.budget.prices import Work
-from apportion.plans.build import Data, Parts
+from apportion.plans.build import Data, Setup
 from apportion.tasks import EncodedSplit
 from apportion.tasks.batches import work_of
 
@@ -17,7 +17,7 @@ from apportion.tasks.batches import work_of
 _POSITIONS_ALONE = ("opt",)
 
 
-def check_fit(model: nn.Module, data: Data, parts: Parts, ahead: float = 0.0) -> None:
+def check_fit(model: nn.Module, data: Data, parts: Setup, ahead: float = 0.0) -> None:
     """Refuse what cannot be steered, examples longer than the model's positions, and a budget that may not reach for one.
 
     Args:

@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerBase, set_seed
 
 from apportion._errors import ApportionError
-from apportion.hypernets.slots import Factors
-from apportion.hypernets.spec import HypernetSpec
-from apportion.hypernets.splitting import split_text
-from apportion.hypernets.tagi import Tagi, check_base
+from apportion.models.loading import build_model, load_model, load_tokenizer, model_config, quietly
+from apportion.models.specs import ModelSpec
+from apportion.models.tagi.slots import Factors
+from apportion.models.tagi.spec import HypernetSpec
+from apportion.models.tagi.splitting import split_text
+from apportion.models.tagi.tagi import Tagi, check_base
 from apportion.plans.recipe import Recipe, parse_recipe, read_yaml
 from apportion.plans.teachers import groups_of
 from apportion.tasks import EncodedCollection, EncodedSplit, EncodedTask
 from apportion.tasks.encoded import IGNORED
 from apportion.tasks.encoder import Encoder
 from apportion.tasks.files import expand
-from apportion.training.models import build_model, load_model, load_tokenizer, model_config, quietly
-from apportion.training.specs import ModelSpec
 
 WEIGHTS = "model.safetensors"
 BASE = "base"

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from apportion._errors import ApportionError
+from apportion.models.loading import parameters
 from apportion.plans.advice import (
     Advice,
     Validations,
@@ -20,7 +21,7 @@ from apportion.plans.advice import (
     advise_method,
     advise_validation,
 )
-from apportion.plans.build import Data, Parts, assemble, load_data, make_model, prices_of, report_batches
+from apportion.plans.build import Data, Setup, assemble, load_data, make_model, prices_of, report_batches
 from apportion.plans.fit import check_fit
 from apportion.plans.recipe import Recipe
 from apportion.plans.spending import (
@@ -32,7 +33,6 @@ from apportion.plans.spending import (
     with_cadence,
 )
 from apportion.plans.timing import measured_pace, seconds_of, worth_timing
-from apportion.training.models import parameters
 
 BYTES = 4  # parameters, gradients and Adam's moments are kept in fp32
 
@@ -122,7 +122,7 @@ def _epochs(recipe: Recipe, data: Data, p: np.ndarray, examples: int) -> dict[st
 
 
 def _advice(
-    recipe: Recipe, data: Data, parts: Parts, expected: Expected, epochs: Mapping[str, float], memory: int
+    recipe: Recipe, data: Data, parts: Setup, expected: Expected, epochs: Mapping[str, float], memory: int
 ) -> tuple[Advice, ...]:
     method, weighting, total = recipe.method(), recipe.weighting(), expected.flops
 

@@ -13,10 +13,10 @@ from apportion._declared import declared
 from apportion._errors import ApportionError, shortened
 from apportion._yaml import load_yaml
 from apportion.budget import Budget
-from apportion.hypernets.spec import HypernetSpec
 from apportion.mixtures import MIXTURES
+from apportion.models.specs import LoraSpec, ModelSpec
+from apportion.models.tagi.spec import HypernetSpec
 from apportion.tasks import TasksSpec
-from apportion.training.specs import LoraSpec, ModelSpec
 from apportion.weights import WEIGHTS
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _WORDS = {"model": "name", "mixture": "type", "weights": "type", "selection": "t
 LARGEST_SEED = 2**32 - 1
 
 
-def share(value: object) -> float:
+def read_share(value: object) -> float:
     """Read a share such as ``"5%"`` or ``0.05``, in (0, 1]."""
     text = str(value).strip()
     try:
@@ -60,7 +60,7 @@ class ValidationSpec(Config):
     @field_validator("every", mode="before")
     @classmethod
     def _share(cls, value: object) -> float | None:
-        return None if value is None else share(value)
+        return None if value is None else read_share(value)
 
     @property
     def cadence(self) -> float:
@@ -222,8 +222,8 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     """
     recipe = sketch(values)
     # A typo is answered before these are loaded.
+    from apportion.models.loading import check_model_type
     from apportion.plans.arguments import checked
-    from apportion.training.models import check_model_type
 
     recipe = recipe.model_copy(update={"training": checked(recipe.training)})
     check_model_type(recipe.model)

@@ -18,11 +18,14 @@ from transformers import set_seed
 
 import apportion
 from apportion._errors import ApportionError
+from apportion._ranks import leave_at_exit, one_first, rank, told, wait, world
 from apportion.budget import ACCOUNTS, Ledger
-from apportion.hypernets.prices import TagiPrices
-from apportion.hypernets.tagi import Tagi
 from apportion.mixtures._mixture import Mixture
-from apportion.plans.build import Data, Parts, assemble, load_data, make_model, make_trainer, prices_of, reported
+from apportion.models.loading import build_model, parameters, quietly
+from apportion.models.sizes import check_memory
+from apportion.models.tagi.prices import TagiPrices
+from apportion.models.tagi.tagi import Tagi
+from apportion.plans.build import Data, Setup, assemble, load_data, make_model, make_trainer, prices_of, reported
 from apportion.plans.fit import check_fit
 from apportion.plans.hypernet import BASE, save_base, teacher_factors
 from apportion.plans.recipe import Recipe, parse_recipe
@@ -31,11 +34,8 @@ from apportion.plans.teachers import charge_teacher, folders_of, teacher_recipe
 from apportion.runs import RunFolder
 from apportion.runs.atomic import is_write_error, write_error
 from apportion.runs.uncertainty import of_validation
-from apportion.signals.ranks import leave_at_exit, one_first, rank, told, wait, world
 from apportion.training.checkpoint import load_state, newest_checkpoint
-from apportion.training.models import build_model, parameters, quietly
 from apportion.training.recorder import Recorder, Show, effective_tasks
-from apportion.training.sizes import check_memory
 from apportion.training.trainer import BudgetTrainer
 from apportion.weights._weighting import Weighting
 
@@ -54,7 +54,7 @@ class Run:
         return write_report(self.path)
 
 
-def prepare(recipe: Recipe, out: str | Path) -> tuple[Data, Parts]:
+def prepare(recipe: Recipe, out: str | Path) -> tuple[Data, Setup]:
     """Check recipe, folder, data and budget in full, so that a mistake leaves nothing behind; loads no weights.
 
     Args:
@@ -93,7 +93,7 @@ def _data(recipe: Recipe, out: str | Path) -> Data:
         return load_data(recipe)
 
 
-def _ahead(recipe: Recipe, data: Data, parts: Parts, out: Path) -> float:
+def _ahead(recipe: Recipe, data: Data, parts: Setup, out: Path) -> float:
     """Check a hypernetwork's LoRA teachers, and return the FLOPs that are spent before its training."""
     if recipe.hypernet is None or not isinstance(parts.flops, TagiPrices):
         return 0.0
@@ -160,7 +160,7 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
     return Run(Path(out), summary)
 
 
-def _instruct(model: Tagi, recipe: Recipe, data: Data, parts: Parts, out: Path) -> None:
+def _instruct(model: Tagi, recipe: Recipe, data: Data, parts: Setup, out: Path) -> None:
     """Train the hypernetwork's LoRA teachers, charged to `proxy`, and have all instructions read, charged to `generate`.
 
     Instructions are read ahead where the base model stays as it is. A resumed run does both again, as far as they are not
@@ -191,7 +191,7 @@ def _checkpoint_of(folder: RunFolder) -> str:
 
 
 def _close(
-    folder: RunFolder, recipe: Recipe, data: Data, parts: Parts, trainer: BudgetTrainer, summary: Mapping[str, Any]
+    folder: RunFolder, recipe: Recipe, data: Data, parts: Setup, trainer: BudgetTrainer, summary: Mapping[str, Any]
 ) -> None:
     """Write model, mixture, ledger and, last, the summary that marks the run finished."""
     try:
@@ -218,7 +218,7 @@ def _save_beginning(model: PeftModel, recipe: Recipe, data: Data, folder: Path) 
     model.peft_config["default"].base_model_name_or_path = str(folder.absolute())
 
 
-def _mixture(data: Data, parts: Parts) -> dict[str, Any]:
+def _mixture(data: Data, parts: Setup) -> dict[str, Any]:
     names, sampler = data.tasks.names, parts.stream.sampler
     drawn = sampler.drawn_supervised
     columns = {
@@ -252,7 +252,7 @@ def _method(block: Mapping[str, Any], method: Mixture | Weighting) -> dict[str, 
     return {"type": block["type"], "plain": method.plain, "advice": dict(method.advice)}
 
 
-def _summary(recipe: Recipe, data: Data, parts: Parts, model: nn.Module, recorder: Recorder) -> dict[str, Any]:
+def _summary(recipe: Recipe, data: Data, parts: Setup, model: nn.Module, recorder: Recorder) -> dict[str, Any]:
     return {
         "method": recipe.mixture["type"],
         "methods": {

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from apportion.budget.prices import Prices, Work
-from apportion.hypernets.prices import TagiPrices
 from apportion.mixtures._mixture import GradientGuided, LossGuided
+from apportion.models.tagi.prices import TagiPrices
 from apportion.plans.advice import MOST_SHARE, count_of
-from apportion.plans.build import Data, Parts, assemble, make_model, make_sampler, prices_of, train_pool
+from apportion.plans.build import Data, Setup, assemble, make_model, make_sampler, prices_of, train_pool
 from apportion.plans.recipe import CADENCES, Recipe
 from apportion.tasks.batches import Batch, work_of
-from apportion.training.validation import Picked, batched, rotating
+from apportion.tasks.validation import Picked, batched, rotating
 from apportion.weights._weighting import StateGuided
 
 SAMPLED_STEPS = 32
@@ -46,7 +46,7 @@ class Expected:
         return sum(account["flops"] for account in self.accounts.values())
 
 
-def expected_spending(recipe: Recipe, data: Data, parts: Parts) -> Expected:
+def expected_spending(recipe: Recipe, data: Data, parts: Setup) -> Expected:
     """Return what a run spends under its starting mixture, which a learnt one leaves."""
     p, flops, budget = parts.steering.p.numpy(), parts.flops, parts.ledger.budget
     per_draw = _sampled(recipe, data, parts, p) if isinstance(flops, TagiPrices) else _expected(data, parts, p)
@@ -62,7 +62,7 @@ def expected_spending(recipe: Recipe, data: Data, parts: Parts) -> Expected:
     return _spending(recipe, data, parts, examples, per_draw)
 
 
-def _spending(recipe: Recipe, data: Data, parts: Parts, examples: int, per_draw: Mapping[str, float]) -> Expected:
+def _spending(recipe: Recipe, data: Data, parts: Setup, examples: int, per_draw: Mapping[str, float]) -> Expected:
     flops = parts.flops
     steps = -(-examples // (parts.args.per_device_train_batch_size * parts.args.gradient_accumulation_steps))
     validations = count_of(recipe.validation.cadence, steps)
@@ -115,7 +115,7 @@ def example_rates(data: Data, p: np.ndarray) -> np.ndarray:
     return rates / rates.sum()
 
 
-def _expected(data: Data, parts: Parts, p: np.ndarray) -> dict[str, float]:
+def _expected(data: Data, parts: Setup, p: np.ndarray) -> dict[str, float]:
     rates = p if parts.steering.mixture.unit == "examples" else example_rates(data, p)
     means = dict.fromkeys(("supervised", "processed", "train_flops", "forward_flops"), 0.0)
     for rate, task in zip(rates.tolist(), data.tasks.tasks, strict=True):
@@ -128,7 +128,7 @@ def _expected(data: Data, parts: Parts, p: np.ndarray) -> dict[str, float]:
     return means
 
 
-def _sampled(recipe: Recipe, data: Data, parts: Parts, p: np.ndarray) -> dict[str, float]:
+def _sampled(recipe: Recipe, data: Data, parts: Setup, p: np.ndarray) -> dict[str, float]:
     """Return the means of a draw over a sample of steps: a hypernetwork's price depends on which tasks share a batch."""
     sampler, splits = make_sampler(recipe, data, parts.steering.mixture), [task.train for task in data.tasks.tasks]
     size, micro = parts.args.gradient_accumulation_steps, parts.args.per_device_train_batch_size
@@ -157,20 +157,20 @@ def _sum(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
     return {key: a[key] + b[key] for key in a}
 
 
-def _anchors(recipe: Recipe, parts: Parts, steps: int) -> dict[str, float]:
+def _anchors(recipe: Recipe, parts: Setup, steps: int) -> dict[str, float]:
     method = recipe.weighting()
     times = -(-steps // method.refresh) if isinstance(method, StateGuided) else 0
     return _passes(parts.weighing.anchors, parts.flops.forward, times)
 
 
-def _second_look(parts: Parts, examples: int, per_draw: Mapping[str, float]) -> dict[str, float]:
+def _second_look(parts: Setup, examples: int, per_draw: Mapping[str, float]) -> dict[str, float]:
     times = examples if parts.weighing.looks_twice else 0
     keys = {"supervised": "supervised", "processed": "processed", "flops": "forward_flops"}
     return {key: times * per_draw[name] for key, name in keys.items()}
 
 
 def _meta(
-    recipe: Recipe, data: Data, parts: Parts, steps: int, examples: int, per_draw: Mapping[str, float]
+    recipe: Recipe, data: Data, parts: Setup, steps: int, examples: int, per_draw: Mapping[str, float]
 ) -> dict[str, float]:
     method, flops = recipe.method(), parts.flops
     if not isinstance(method, LossGuided | GradientGuided):

@@ -9,10 +9,10 @@ from typing import Any
 
 from apportion._errors import ApportionError, nearest
 from apportion.budget import Ledger
-from apportion.hypernets.spec import HypernetSpec, TeachersSpec
+from apportion.models.loading import model_config
+from apportion.models.tagi.spec import HypernetSpec, TeachersSpec
 from apportion.plans.recipe import Recipe
 from apportion.tasks.files import expand
-from apportion.training.models import model_config
 
 FOLDER = "teachers"
 

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from apportion.budget import ACCOUNTS, Ledger
-from apportion.plans.build import Data, Parts, assemble, load_data, make_model, make_trainer, prices_of
+from apportion.plans.build import Data, Setup, assemble, load_data, make_model, make_trainer, prices_of
 from apportion.plans.recipe import Recipe, parse_recipe
 from apportion.signals.losses import task_losses
 from apportion.training.recorder import Recorder
@@ -131,7 +131,7 @@ def _made_up(recipe: Recipe, shapes: nn.Module) -> nn.Module:
     return model.to(getattr(torch, recipe.model.dtype)) if recipe.model.name else model
 
 
-def _trainer(model: nn.Module, data: Data, parts: Parts, folder: Path) -> BudgetTrainer:
+def _trainer(model: nn.Module, data: Data, parts: Setup, folder: Path) -> BudgetTrainer:
     recorder = Recorder(
         data.tasks.names,
         [],  # validation is timed apart
@@ -162,7 +162,7 @@ class _Clock(TrainerCallback):
         control.should_training_stop = control.should_training_stop or enough
 
 
-def _measured(model: nn.Module, data: Data, parts: Parts) -> float:
+def _measured(model: nn.Module, data: Data, parts: Setup) -> float:
     """Return the seconds a FLOP of validation takes, on batches from all lengths."""
     device, flops, started = next(model.parameters()).device, 0.0, time.perf_counter()
     for batch in parts.report[:: max(len(parts.report) // 8, 1)]:

@@ -2,57 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
-from apportion.signals.ranks import share, summed
+from apportion._ranks import part_of, summed
+from apportion.models.output import Parameters, read
 from apportion.tasks.batches import Batch
-
-Parameters = Mapping[str, Tensor]
 
 
 def example_nll(model: nn.Module, batch: Batch, parameters: Parameters | None = None) -> tuple[Tensor, Tensor]:
     """Return each example's summed negative log-likelihood and its number of supervised tokens, both (B,).
 
-    Args:
-        model: A causal language model, or a model that takes batches (`hypernets.Tagi`).
-        batch: The examples, on the model's device.
-        parameters: Where given, the model is called with these in place of its own (for differentiation through them).
-
-    Cost: one forward pass, which the caller charges. Only supervised positions are raised to fp32.
+    Arguments and cost are those of `models.output.read`. Only supervised positions are raised to fp32.
     """
-    sums, counts, _ = _measured(model, batch, parameters)
-    return sums, counts
+    return _sums(read(model, batch, parameters).logits, batch)
 
 
-def _measured(model: nn.Module, batch: Batch, parameters: Parameters | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return `example_nll`, and what a model that takes batches adds to each example's loss in training, (B,) or None."""
-    whole = getattr(getattr(model, "module", model), "takes_batches", False)  # several processes wrap the model
-    args, inputs = ((batch,), {}) if whole else ((), batch.model_inputs)
-    output = model(*args, **inputs) if parameters is None else functional_call(model, dict(parameters), args, inputs)
-    logits = output.logits if whole else output.logits.flatten(0, 1)[batch.positions]
+def _sums(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     nll = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), batch.targets, reduction="none")
     zeros = nll.new_zeros(len(batch))
     counts = zeros.index_add(0, batch.examples, torch.ones_like(nll))
-    return zeros.index_add(0, batch.examples, nll), counts, output.penalty if whole else None
+    return zeros.index_add(0, batch.examples, nll), counts
 
 
 def example_losses(model: nn.Module, batch: Batch, parameters: Parameters | None = None) -> Tensor:
-    """Return l_k, each example's mean loss over its supervised tokens (a hypernetwork adds its penalty), (B,)."""
-    sums, counts, penalty = _measured(model, batch, parameters)
-    losses = sums / counts.clamp(min=1)
+    """Return l_k, each example's mean loss over its supervised tokens and the model's penalty, (B,)."""
+    losses, penalty = parted_losses(model, batch, parameters)
     return losses if penalty is None else losses + penalty
 
 
-def parted_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
-    """Return each example's mean loss over its supervised tokens, (B,), and apart from it a hypernetwork's penalty."""
-    sums, counts, penalty = _measured(model, batch, None)
-    return sums / counts.clamp(min=1), penalty
+def parted_losses(model: nn.Module, batch: Batch, parameters: Parameters | None = None) -> tuple[Tensor, Tensor | None]:
+    """Return each example's mean loss over its supervised tokens, (B,), and apart from it the model's penalty."""
+    output = read(model, batch, parameters)
+    sums, counts = _sums(output.logits, batch)
+    return sums / counts.clamp(min=1), output.penalty
 
 
 def mean_by_task(sums: Tensor, counts: Tensor, tasks: Tensor, n_tasks: int) -> Tensor:
@@ -83,7 +70,7 @@ def example_sums(model: nn.Module, batches: Sequence[Batch], device: torch.devic
     sums, counts = (torch.zeros(sum(map(len, batches)), dtype=torch.float64) for _ in range(2))
     ends = torch.tensor([0, *map(len, batches)]).cumsum(0).tolist()
     with measuring(model), torch.no_grad():
-        for start, batch in share(list(zip(ends[:-1], batches, strict=True))):
+        for start, batch in part_of(list(zip(ends[:-1], batches, strict=True))):
             nll, tokens = example_nll(model, batch.to(device))
             sums[start : start + len(batch)] = nll.double().cpu()
             counts[start : start + len(batch)] = tokens.double().cpu()

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from apportion._ranks import part_of, summed
 from apportion.signals.inner_step import InnerStep
 from apportion.signals.losses import Parameters, example_losses, example_nll, mean_by_task, measuring, recomputing
 from apportion.signals.objective import Objective
-from apportion.signals.ranks import share, summed
 from apportion.tasks.batches import Batch
 
 
@@ -106,7 +106,7 @@ def direction(
     caller to `meta`.
     """
     theta = trainable(model)
-    mine = share(validation)
+    mine = part_of(validation)
     total = {name: torch.zeros_like(parameter) for name, parameter in theta.items()}
     here = next(iter(theta.values()))
     losses, tokens = here.new_zeros(2, n_tasks, dtype=torch.promote_types(here.dtype, torch.float32)).unbind()

@@ -125,7 +125,7 @@ def work_of(examples: Sequence[tuple[np.ndarray, np.ndarray]], tasks: Sequence[i
     parts = [(_context(labels), len(labels)) for _, labels in examples]
     return Work(
         tokens=sum(length for _, length in parts),
-        squares=sum(length**2 for _, length in parts),
+        pairs=sum(length**2 for _, length in parts),
         examples=tuple((int(task), start, length - start) for task, (start, length) in zip(tasks, parts, strict=True)),
     )
 

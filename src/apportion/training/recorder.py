@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from apportion._errors import ApportionError
+from apportion._ranks import summed
 from apportion.budget import ACCOUNTS, Ledger
 from apportion.budget.prices import Prices
 from apportion.signals.losses import example_sums, means_by_task
 from apportion.signals.objective import REPORT_TAU, smooth_worst
-from apportion.signals.ranks import summed
 from apportion.tasks.batches import Batch
 from apportion.training.cadence import next_due
 

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from apportion._ranks import rank, summed, world
 from apportion.budget import Ledger
+from apportion.budget.allowance import Allowance
 from apportion.budget.prices import Prices
 from apportion.mixtures._mixture import Feedback, GradientGuided, LossGuided, Mixture, State
 from apportion.signals import meta_gradient
 from apportion.signals.in_run import InRunRead, check_readable
 from apportion.signals.inner_step import AdamStep, InnerStep, SgdStep, check_followed, of_optimizer
 from apportion.signals.losses import task_losses
-from apportion.signals.ranks import rank, summed, world
 from apportion.tasks.batches import Batch
-from apportion.training.allowance import Allowance
-from apportion.training.validation import Picked, batched, rotating
+from apportion.tasks.validation import Picked, batched, rotating
 
 
 class Steering:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from apportion._ranks import part_of, world
 from apportion.budget import Ledger
+from apportion.budget.allowance import Allowance
 from apportion.budget.prices import Work
-from apportion.signals.ranks import share, world
 from apportion.tasks import EncodedCollection
 from apportion.tasks.batches import Batch, collate, pack, work_of
-from apportion.training.allowance import Allowance
 from apportion.training.sampler import TaskSampler
 
 Draw = tuple[int, int]
@@ -107,7 +107,7 @@ class Stream:
                     flops=self._train_flops(batch.work),
                 )
         self.finished = self.finished or self._allowance.left <= 0
-        return StepBatches(list(share(batches)), list(share(chosen)), len(fitting))
+        return StepBatches(list(part_of(batches)), list(part_of(chosen)), len(fitting))
 
     def _price(self, draw: Draw) -> float:
         task, index = draw

@@ -14,11 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from apportion._errors import ApportionError
+from apportion._ranks import rank, wait, world
 from apportion.budget import Ledger
-from apportion.signals.ranks import rank, wait, world
+from apportion.models.loading import quietly
 from apportion.tasks.batches import Batch
 from apportion.training.checkpoint import STATE, aside_of, load_state, write_checkpoint
-from apportion.training.models import quietly
 from apportion.training.recorder import Recorder
 from apportion.training.schedule import budget_schedule
 from apportion.training.steering import Steering

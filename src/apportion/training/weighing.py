@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from apportion._errors import ApportionError
+from apportion._ranks import joined, part_of, summed, world
+from apportion.budget.allowance import Allowance
 from apportion.budget.prices import Prices
 from apportion.signals.hidden_states import last_states, members, of_examples
 from apportion.signals.losses import example_losses, measuring, parted_losses
-from apportion.signals.ranks import joined, share, summed, world
 from apportion.tasks.batches import Batch
-from apportion.training.allowance import Allowance
 from apportion.training.stream import StepBatches
 from apportion.weights._weighting import Anchored, LossGuided, StateGuided, Weighting, between, too_sharp
 
@@ -75,7 +75,7 @@ class Weighing:
         if self._anchor is not None and not self._allowance.affords(self.anchor_flops):
             return
         device, config = next(model.parameters()).device, cast("Any", model.config)
-        mine, total = share(self.anchors), torch.zeros(config.get_text_config().hidden_size, device=device)
+        mine, total = part_of(self.anchors), torch.zeros(config.get_text_config().hidden_size, device=device)
         with measuring(model), torch.no_grad(), last_states(model) as states:
             for batch in (batch.to(device) for batch in mine):
                 model(**batch.model_inputs)

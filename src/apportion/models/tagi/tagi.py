@@ -1,0 +1,383 @@
+"""TAGI: a base model and the hypernetwork that writes its adapters from a task's instruction.
+
+Source: Liao et al. 2024 (arXiv 2406.12382); departures are listed in ``docs/tagi.md``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+from apportion._errors import ApportionError
+from apportion.models.output import Output
+from apportion.models.tagi import distil
+from apportion.models.tagi.fusion import Fusion, attach_fusion, attention_layers
+from apportion.models.tagi.heads import HEADS
+from apportion.models.tagi.reading import Seq2SeqBatch, cut_rows, ended, joined, split_rows, stacked
+from apportion.models.tagi.slots import Factors, Given, attach, find_slots, giving
+from apportion.models.tagi.spec import HypernetSpec
+from apportion.tasks.batches import Batch
+
+SUPPORTED = ("t5", "llama", "qwen3")
+
+
+@dataclass(frozen=True)
+class Instructed:
+    """T instructions as the base model's encoder sees them: pooled (T, d), and token by token (T, s, d) with mask (T, s)."""
+
+    pooled: Tensor
+    states: Tensor
+    mask: Tensor
+
+
+class Tagi(nn.Module):
+    """A base model that is adapted to each example's task by what it reads in the task's instruction.
+
+    Called with a `Batch`, whose ``tasks`` say which instruction each example has. In training mode the result carries the
+    distillation losses besides.
+
+    Args:
+        base: A causal or encoder-decoder language model of a supported family.
+        spec: The recipe's ``hypernet`` block.
+        instructions: Token ids of each task's instruction, with an encoder-decoder's end token behind it.
+        teacher: The model that gives the logits to distil; None is the base itself, as it is now.
+        targets: Of each task that has a LoRA teacher, the factors of each slot, scale folded in: A (d_in, r), B (r, d_out).
+
+    Raises:
+        ApportionError: A base model of another family, or modules or options that it does not have.
+    """
+
+    config: Any
+    takes_batches = True
+    _keys_to_ignore_on_save = None  # Trainer asks when it resumes
+
+    def __init__(
+        self,
+        base: nn.Module,
+        spec: HypernetSpec,
+        instructions: Sequence[Tensor],
+        *,
+        teacher: nn.Module | None = None,
+        targets: Mapping[int, Factors] | None = None,
+    ) -> None:
+        super().__init__()
+        self.base: Any = base
+        self.spec = spec
+        config: Any = base.config
+        self.config = config
+        check_base(config, spec)
+        if teacher is None and spec.distils and spec.base == "norms_and_embeddings":
+            teacher = self._apart(base)
+        self.instructions = [ids.cpu() for ids in instructions]
+        self._pad = int(config.pad_token_id or 0)
+        # What an encoder-decoder was pretrained to see behind every text that its encoder reads.
+        self.end: Any = int(config.eos_token_id) if config.is_encoder_decoder else None
+        self.slots = [] if spec.head == "none" else find_slots(base, spec.modules_of(config))
+        width = config.hidden_size
+        self.pool = nn.Linear(width, spec.code)
+        self.head = HEADS[spec.head](self.slots, spec.code, spec.rank, spec.hidden) if self.slots else None
+        self.fusion = nn.ModuleDict()
+        if spec.fusion:
+            heads = config.num_attention_heads
+            self.fusion.update({n: Fusion(width, heads if width % heads == 0 else 1) for n in attention_layers(base)})
+            attach_fusion(base, self.fusion)
+        attach(base, self.slots)
+        self._freeze()
+        # Not submodules: neither trained nor saved.
+        self._teacher = [teacher.requires_grad_(False).eval()] if teacher is not None else []
+        self.targets = dict(targets or {})
+        self._read: dict[int, Instructed] = {}
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the base model stays as it is, so that an instruction needs reading only once."""
+        return self.spec.base == "frozen"
+
+    def _freeze(self) -> None:
+        for name, parameter in self.base.named_parameters():
+            chosen = self.spec.base == "norms_and_embeddings" and _is_norm_or_embedding(name)
+            parameter.requires_grad_(self.spec.base == "all" or chosen)
+
+    @staticmethod
+    def _apart(base: nn.Module) -> nn.Module:
+        """Return the base as it is now, to teach: what will be trained is copied, the rest of its parameters shared."""
+        shared = {id(p): p for name, p in base.named_parameters() if not _is_norm_or_embedding(name)}
+        return copy.deepcopy(base, shared)
+
+    # Reading instructions
+
+    def read(self, ids: Tensor, mask: Tensor | None) -> Instructed:
+        """Encode instructions (T, s) with the base model's own encoder, unadapted; no mask is for no padding.
+
+        Cost: a forward pass of the encoder (of a decoder-only model: of its layers) over them.
+        """
+        encoder = self.base.get_encoder() if self.config.is_encoder_decoder else self.base.get_decoder()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            cache = {} if self.config.is_encoder_decoder else {"use_cache": False}
+            seen = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True, **cache)
+            # The hypernetwork's precision is its own, whatever the base was loaded in.
+            last, first = (x.to(self.pool.weight.dtype) for x in (seen.last_hidden_state, seen.hidden_states[0]))
+            # TAGI's code pools first and last layer; it counts padding in, which is left out here.
+            mask = torch.ones_like(ids) if mask is None else mask
+            weight = mask[..., None].to(last.dtype)
+            pooled = ((last + first) * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return Instructed(pooled, last, mask)
+
+    def read_all(self) -> int:
+        """Read every task's instruction ahead of use, where the base is frozen; returns the number read."""
+        if not self.frozen:
+            return 0
+        self._instructed(list(range(len(self.instructions))))
+        return len(self._read)
+
+    def instruct(self, instructions: Sequence[Tensor]) -> None:
+        """Put other tasks' instructions, (s,) token ids each, in the place of those there were."""
+        self.instructions = [ids.cpu() for ids in instructions]
+        self._read.clear()
+
+    def _instructed(self, tasks: list[int]) -> Instructed:
+        device = self.pool.weight.device
+        if not self.frozen:
+            return self.read(*stacked([self.instructions[task] for task in tasks], self._pad, device))
+        # One at a time and without dropout: what is kept must not depend on when and beside what it was first read.
+        for task in tasks:
+            if task not in self._read:
+                with torch.no_grad(), _evaluating(self.base):
+                    self._read[task] = self.read(*stacked([self.instructions[task]], self._pad, device))
+        found = [self._read[task] for task in tasks]
+        pooled = torch.cat([one.pooled for one in found])
+        if not (self.spec.fusion or self.spec.memory):
+            return Instructed(pooled, pooled[:, None], pooled.new_ones(len(found), 1))
+        states, mask = (
+            nn.utils.rnn.pad_sequence([t[0] for t in ts], batch_first=True)
+            for ts in zip(*((one.states, one.mask) for one in found), strict=True)
+        )
+        return Instructed(pooled, states, mask)
+
+    # Writing adapters
+
+    def factors(self, pooled: Tensor) -> Factors:
+        """Return the adapters, slot by slot, for pooled instructions (T, d)."""
+        made: Factors = {} if self.head is None else self.head(torch.tanh(self.pool(pooled)))
+        return made
+
+    def given(self, seen: Instructed, rows: Tensor) -> Given:
+        """Return what a pass over examples of these tasks is given; ``rows`` (B,) says which each belongs to."""
+        keys_values = {name: fusion.keys_values(seen.states) for name, fusion in self.fusion.items()}  # type: ignore[operator]
+        return Given(self.factors(seen.pooled), self.spec.scale, rows, keys_values, seen.mask)
+
+    # Reading a batch
+
+    def forward(self, batch: Batch) -> Output:
+        """Return the logits at the batch's supervised positions, each example adapted to its task.
+
+        Cost: each distinct task's instruction (once for all where the base is frozen), its adapter, a pass of the adapted
+        base over the examples, and in training the teacher's; `TagiPrices` says how many FLOPs that is.
+        """
+        if not len(batch):  # a process's part of a step that has none for it, which still sums gradients
+            none = torch.stack([0 * p.sum() for p in self.parameters() if p.requires_grad]).sum()
+            return Output(none.expand(0, self.config.vocab_size))
+        if self.spec.stage == "pretrain":
+            ids, inner = cut_rows(batch, self._pad)
+            if self.end is not None:
+                ids = ended(*ids, self.end, self._pad)
+            seen, rows = self.read(*ids), torch.arange(len(batch), device=batch.tasks.device)
+            return Output(self.logits(inner, self.given(seen, rows), seen))
+        distinct, rows = torch.unique(batch.tasks, return_inverse=True)
+        tasks: list[int] = distinct.tolist()
+        seen = self._instructed(tasks)
+        given = self.given(seen, rows)
+        logits = self.logits(batch, given, seen)
+        if not self.training:
+            return Output(logits)
+        return Output(logits, self._penalty(batch, tasks, given, logits))
+
+    def logits(self, reading: Batch | Seq2SeqBatch, given: Given | None, seen: Instructed | None = None) -> Tensor:
+        """Return the logits (S, V) at the supervised positions, with what the pass is ``given``, or of the bare base."""
+        return self._logits(self.base, reading, given, seen)
+
+    def _logits(
+        self,
+        model: Any,  # noqa: ANN401
+        reading: Batch | Seq2SeqBatch,
+        given: Given | None,
+        seen: Instructed | None,
+    ) -> Tensor:
+        if isinstance(reading, Batch) and self.config.is_encoder_decoder:
+            reading = split_rows(reading, self._pad, self.config.decoder_start_token_id, self.end)
+        with nullcontext() if given is None else giving(given):
+            if isinstance(reading, Batch):
+                output = model(**reading.model_inputs)
+            else:
+                encoded = model.get_encoder()(input_ids=reading.input_ids, attention_mask=reading.input_mask)
+                states, mask = self._remember(encoded.last_hidden_state, reading.input_mask, given, seen)
+                output = model(
+                    encoder_outputs=BaseModelOutput(last_hidden_state=states),
+                    attention_mask=mask,
+                    decoder_input_ids=reading.decoder_ids,
+                    decoder_attention_mask=reading.decoder_mask,
+                    use_cache=False,
+                )
+        every: Tensor = output.logits
+        return every.flatten(0, 1)[reading.positions]
+
+    def _remember(
+        self, states: Tensor, mask: Tensor | None, given: Given | None, seen: Instructed | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Put the instruction's states before the input's, for the decoder."""
+        if not self.spec.memory or given is None or seen is None:
+            return states, mask
+        rows = given.rows_of(len(states))
+        joined_mask = None if mask is None else torch.cat([seen.mask[rows], mask], 1)
+        return torch.cat([seen.states[rows].to(states.dtype), states], 1), joined_mask
+
+    # Distilling
+
+    def _penalty(self, batch: Batch, tasks: list[int], given: Given, logits: Tensor) -> Tensor | None:
+        """Return lambda_1 KL + lambda_2 L_ins, (B,), or None where neither is asked for."""
+        penalty = None
+        if self.spec.distils:
+            taught = self.teacher_logits(batch)
+            spec = self.spec
+            penalty = spec.kl * distil.kl(
+                logits, taught, batch.examples, len(batch), spec.temperature, spec.standardise
+            )
+        if self.targets:
+            l_ins = torch.stack([self._distance(task, row, given.factors) for row, task in enumerate(tasks)])
+            weighed = distil.aligned(l_ins, self.spec.ins)[given.rows]
+            penalty = weighed if penalty is None else penalty + weighed
+        return penalty
+
+    def teacher_logits(self, batch: Batch) -> Tensor:
+        """Return the teacher's logits (S, V) for the same labels; it reads instruction and input as one text.
+
+        Cost: a forward pass, without gradient, over each example with its instruction before it.
+        """
+        start = getattr(self.config, "bos_token_id", None)
+        longer = joined(batch, self.instructions, self._pad, start, self.end)
+        with torch.no_grad(), _evaluating(self.base):
+            return self.logits_of_teacher(longer)
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The model that gives the logits to distil."""
+        base: nn.Module = self.base
+        return self._teacher[0].to(self.pool.weight.device) if self._teacher else base
+
+    def logits_of_teacher(self, longer: Batch | Seq2SeqBatch) -> Tensor:
+        """Return the teacher's logits (S, V) for a batch with each example's instruction before it."""
+        return self._logits(self.teacher, longer, None, None)
+
+    def distances(self, factors: Factors) -> Tensor | None:
+        """Return how far the first adapter is from any LoRA teacher's, to price it; None without teachers."""
+        return self._distance(next(iter(self.targets)), 0, factors) if self.targets else None
+
+    def _distance(self, task: int, row: int, factors: Factors) -> Tensor:
+        """Return how far a generated adapter is from its teacher's, as a share of the teacher's own size; 0 without one."""
+        if task not in self.targets:
+            return self.pool.weight.new_zeros(())
+        target = self.targets[task]
+        compare = distil.delta_w_distance if self.spec.alignment == "delta_w" else distil.factor_distance
+        apart, size = [], []
+        for name, (a, b) in target.items():
+            made_a, made_b = factors[name][0][row], self.spec.scale * factors[name][1][row]
+            apart.append(compare(made_a, made_b, a.to(made_a.device), b.to(made_a.device)))
+            size.append(compare(torch.zeros_like(a), torch.zeros_like(b), a, b).to(made_a.device))
+        return torch.stack(apart).sum() / torch.stack(size).sum().clamp(min=1e-30)
+
+    # Answering
+
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        tasks: Tensor,
+        given: Given | None = None,
+        **settings: Any,  # noqa: ANN401
+    ) -> Tensor:
+        """Generate as ``transformers`` does, each prompt adapted to its task; beams and sampling included.
+
+        Args:
+            input_ids: (B, L) prompts.
+            attention_mask: (B, L).
+            tasks: (B,) the task of each.
+            given: What to adapt with in place of the tasks' own instructions (for controls), which then are not read: a
+                ``memory`` is left out.
+            **settings: Of ``generate``.
+
+        Cost: the tasks' adapters once, then the base model's passes; the caller charges them to `generate`.
+        """
+        if self.end is not None:
+            input_ids, attention_mask = ended(input_ids, attention_mask, self.end, self._pad)
+        with torch.no_grad():
+            seen = None
+            if given is None:
+                distinct, rows = torch.unique(tasks, return_inverse=True)
+                seen = self._instructed(distinct.tolist())
+                given = self.given(seen, rows)
+            with giving(given):
+                if self.spec.memory and seen is not None:
+                    encoded = self.base.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
+                    states, mask = self._remember(encoded.last_hidden_state, attention_mask, given, seen)
+                    settings |= {"encoder_outputs": BaseModelOutput(last_hidden_state=states), "attention_mask": mask}
+                else:
+                    settings |= {"input_ids": input_ids, "attention_mask": attention_mask}
+                made: Tensor = self.base.generate(**settings)
+                return made
+
+    # Saving
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # noqa: ANN401
+        """Return what is trained: the hypernetwork, and of the base what is not frozen; tied weights once."""
+        every: dict[str, Any] = super().state_dict(*args, **kwargs)
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return {name: value for name, value in every.items() if name in trained}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
+        """Load what `state_dict` returned; the rest of the base is not missed.
+
+        Raises:
+            RuntimeError: ``strict``, and names of what is trained are missing, or others there.
+        """
+        found = super().load_state_dict(state_dict, strict=False, assign=assign)
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        found.missing_keys[:] = [name for name in found.missing_keys if name in trained]
+        if strict and (found.missing_keys or found.unexpected_keys):
+            raise RuntimeError(f"Missing: {found.missing_keys}; unexpected: {found.unexpected_keys}.")
+        return found
+
+
+def _is_norm_or_embedding(name: str) -> bool:
+    return "norm" in name or "embed" in name or name.startswith("shared")
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    was = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was)
+
+
+def check_base(config: Any, spec: HypernetSpec) -> None:  # noqa: ANN401
+    """Refuse a base model of a family that is not supported, or without what the spec asks of it.
+
+    Raises:
+        ApportionError: As said.
+    """
+    kind = config.model_type
+    if kind not in SUPPORTED:
+        raise ApportionError(f"A hypernetwork needs a base model of the families {', '.join(SUPPORTED)}, not '{kind}'.")
+    if spec.memory and not config.is_encoder_decoder:
+        raise ApportionError(
+            f"'hypernet.memory' is for encoder-decoder models: {kind} has no encoder whose states a decoder attends to."
+        )
