@@ -34,11 +34,11 @@ from transformers import TrainingArguments
 from apportion.mixtures.adapt import Adapt
 from apportion.models.loading import build_model
 from apportion.models.specs import LoraSpec, ModelSpec
+from apportion.objectives.worst import smooth_worst
 from apportion.signals.in_run import InRunRead
 from apportion.signals.inner_step import of_optimizer
 from apportion.signals.losses import example_losses
 from apportion.signals.meta_gradient import direction, forward, train_losses, trainable, unrolled, validation_losses
-from apportion.signals.objective import SmoothWorst, smooth_worst
 from apportion.tasks.batches import Batch, collate
 
 ROWS, LENGTH, LR = 32, 128, 1e-3
@@ -97,7 +97,7 @@ class Bench:
 
     def take_direction(self) -> dict[str, torch.Tensor]:
         with self._autocast():
-            u, _ = direction(self.model, [self.validation], self.n_tasks, SmoothWorst(1.0))
+            u, _ = direction(self.model, [self.validation], self.n_tasks, worst(self.n_tasks))
         inner = self.inner()
         return {name: value * inner.preconditioner(name, value) for name, value in u.items()}
 
@@ -115,11 +115,11 @@ class Bench:
 
     def forward(self) -> torch.Tensor:
         with self._autocast():
-            return forward(self.model, self.every_task, self.validation, self.p, self.inner(), SmoothWorst(1.0))
+            return forward(self.model, self.every_task, self.validation, self.p, self.inner(), worst(self.n_tasks))
 
     def unrolled(self) -> torch.Tensor:
         with self._autocast():
-            return unrolled(self.model, self.every_task, self.validation, self.p, self.inner(), SmoothWorst(1.0))
+            return unrolled(self.model, self.every_task, self.validation, self.p, self.inner(), worst(self.n_tasks))
 
     def torchopt(self) -> torch.Tensor:
         """The same unrolled step through torchopt's differentiable Adam, its moments starting at zero."""
@@ -153,9 +153,9 @@ def cosine(lora: bool, lr: float, warm_up: int = 20) -> float:
     """Cosine of the in-run estimate at theta with the exact one, their means taken out, after ``warm_up`` steps."""
     twin = Bench(lora, warm_up=warm_up, lr=lr)
     inner = twin.inner()
-    exact = unrolled(twin.model, twin.every_task, twin.validation, twin.p, inner, SmoothWorst(1.0))
+    exact = unrolled(twin.model, twin.every_task, twin.validation, twin.p, inner, worst(twin.n_tasks))
     # The derivative of the step actually taken stands in for the preconditioner: what remains is theta against theta'.
-    u, _ = direction(twin.model.eval(), [twin.validation], twin.n_tasks, SmoothWorst(1.0))
+    u, _ = direction(twin.model.eval(), [twin.validation], twin.n_tasks, worst(twin.n_tasks))
     gradients = torch.autograd.grad(
         (twin.p * train_losses(twin.model, twin.every_task, trainable(twin.model), twin.n_tasks)).sum(),
         list(trainable(twin.model).values()),

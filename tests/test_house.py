@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from apportion.mixtures import MIXTURES
+from apportion.objectives import OBJECTIVES
 from apportion.weights import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
@@ -22,8 +23,8 @@ GROUND = ("_errors", "_yaml", "_declared", "_config", "_registry", "_ranks")
 FLOORS = (
     ("budget", "runs"),
     ("reports", "tasks"),
-    ("models",),
-    ("signals", "objectives"),
+    ("models", "objectives"),
+    ("signals",),
     ("mixtures", "weights"),
     ("training",),
     ("plans",),
@@ -172,7 +173,7 @@ def test_no_file_outgrows_a_reader():
     assert {name: lines for name, lines in long.items() if lines > 400} == {}
 
 
-FAMILIES = {"mixtures": MIXTURES, "weights": WEIGHTS}
+FAMILIES = {"objectives": OBJECTIVES, "mixtures": MIXTURES, "weights": WEIGHTS}
 
 
 @pytest.mark.parametrize(("family", "name"), [(family, name) for family, known in FAMILIES.items() for name in known])

@@ -15,6 +15,8 @@ HERE = Path(__file__).parent
 DATA = Path("runs/tokens_to_target/data")
 CELLS = Path("runs/tokens_to_target")
 OWN = "studies.tokens_to_target.objectives"
+# Blocks of the recipe that an arm may set beside its mixture.
+BLOCKS = ("objective", "targets")
 
 ARMS: dict[str, dict[str, Any]] = {
     "uniform": {"type": "uniform"},
@@ -81,10 +83,13 @@ class Cell:
             values["tasks"] = {**values["tasks"], "path": str(DATA / self.suite)}
         rate = self.rate or best_rate(self.family)
         training = {**values["training"], "learning_rate": rate}
+        settings = dict(self.settings)
+        blocks = {block: settings.pop(block) for block in BLOCKS if block in settings}
         return {
             **values,
+            **blocks,
             "budget": self.budget,
-            "mixture": dict(self.settings),
+            "mixture": settings,
             "training": training,
             "seed": self.seed,
         }
@@ -152,9 +157,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 # The open choices, one at a time, on two suites and one seed.
 SWEEP: dict[str, dict[str, Any]] = {
-    "tau 0.1": {"type": "adapt", "tau": 0.1},
-    "tau 0.3": {"type": "adapt", "tau": 0.3},
-    "tau 100, the mean": {"type": "adapt", "tau": 100.0},
+    "tau 0.1": {"type": "adapt", "objective": {"type": "reducible", "tau": 0.1}},
+    "tau 0.3": {"type": "adapt", "objective": {"type": "reducible", "tau": 0.3}},
+    "tau 100, the mean": {"type": "adapt", "objective": {"type": "reducible", "tau": 100.0}},
     "entropy 0": {"type": "adapt", "entropy": 0.0},
     "entropy 1e-4": {"type": "adapt", "entropy": 1e-4},
     "entropy 1e-2": {"type": "adapt", "entropy": 1e-2},
@@ -168,8 +173,8 @@ SWEEP: dict[str, dict[str, Any]] = {
     "memory 1, accumulating": {"type": "adapt", "memory": 1.0},
     "no preconditioner": {"type": "adapt", "precondition": False},
     "forward": {"type": "adapt", "estimator": "forward", "refresh": 20},
-    "J of losses as they are, prior kept": {"type": f"{OWN}:Raw"},
-    "CVaR, the worst quarter": {"type": f"{OWN}:Cvar", "share": 0.25},
+    "J of losses as they are, prior kept": {"type": "adapt", "objective": "worst"},
+    "CVaR, the worst quarter": {"type": "adapt", "objective": {"type": f"{OWN}:Cvar", "share": 0.25}},
 }
 
 
@@ -201,7 +206,10 @@ def groups() -> list[Cell]:
         shares = {name: (IMPORTANCE if name in chosen else 1.0) / total for name in names}
         ways = {
             "by importance": {"type": "fixed", "shares": shares},
-            "importance in the objective": {"type": f"{OWN}:Groups", "important": chosen, "factor": IMPORTANCE},
+            "importance in the objective": {
+                "type": "adapt",
+                "targets": {"tasks": {name: IMPORTANCE if name in chosen else 1.0 for name in names}},
+            },
         }
         cells += [
             Cell(suite, "llama", "120k", name, seed, tuple(settings.items()))

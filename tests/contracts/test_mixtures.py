@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from apportion import mixtures
 from apportion._errors import ApportionError
-from apportion.mixtures import MIXTURES
-from apportion.mixtures._mixture import Feedback, GradientGuided, LossGuided, TaskSizes
+from apportion.mixtures import MIXTURES, Feedback, TaskSizes
 
 SETTINGS = {"fixed": lambda names: {"shares": {name: (i + 1) / sum(range(len(names) + 1)) for i, name in names}}}
 
@@ -25,11 +24,15 @@ def build(name, tasks):
 
 def make_tasks(count):
     sizes = torch.tensor([float(3 + 7 * i**2) for i in range(count)], dtype=torch.float64)
-    return TaskSizes(tuple(f"task{i}" for i in range(count)), sizes, sizes * (5 + torch.arange(count) % 3))
+    return TaskSizes(
+        tuple(f"task{i}" for i in range(count)), sizes, sizes * (5 + torch.arange(count) % 3), torch.ones_like(sizes)
+    )
 
 
 def permuted(tasks, order):
-    return TaskSizes(tuple(tasks.names[i] for i in order), tasks.examples[order], tasks.supervised[order])
+    return TaskSizes(
+        tuple(tasks.names[i] for i in order), tasks.examples[order], tasks.supervised[order], tasks.importance[order]
+    )
 
 
 finite = st.floats(0, 30, allow_nan=False)
@@ -173,8 +176,10 @@ def test_what_it_follows_is_what_moves_it(name):
 
     losses = moved(of=[{"progress": f.progress, "losses": f.losses} for f in feedback])
     alignment = moved(of=[{"progress": f.progress, "alignment": f.alignment} for f in feedback])
-    by_gradients = isinstance(mixture, GradientGuided)
-    by_losses = by_gradients or isinstance(mixture, LossGuided)  # the validation pass measures both
+    reads = {signal.reads for signal in mixture.needs()}
+    by_gradients = bool(reads & {"backward", "gradients"})
+    by_losses = by_gradients or "losses" in reads  # the validation pass measures both
+    assert mixture.plain == (not reads)
     nothing = moved(of=[{"progress": f.progress} for f in feedback])
     assert (losses, alignment, nothing) == (by_losses, by_gradients, False)
 
@@ -196,8 +201,8 @@ def test_unknown_mixture_names_the_nearest():
 
 
 def test_a_class_of_ones_own_is_named_by_its_import_path():
-    built = MIXTURES.build({"type": "apportion.mixtures.adapt:Adapt", "tau": 0.3})
-    assert built == mixtures.Adapt(tau=0.3)
+    built = MIXTURES.build({"type": "apportion.mixtures.adapt:Adapt", "floor": 0.3})
+    assert built == mixtures.Adapt(floor=0.3)
 
 
 @pytest.mark.parametrize(

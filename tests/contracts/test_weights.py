@@ -10,8 +10,8 @@ import torch
 
 from apportion import weights
 from apportion._errors import ApportionError
-from apportion.weights import WEIGHTS
-from apportion.weights._weighting import Anchored, LossGuided, PoolGuided, StateGuided
+from apportion.signals import Seen
+from apportion.weights import WEIGHTS, Anchored
 
 every = pytest.mark.parametrize("name", list(WEIGHTS))
 
@@ -22,14 +22,15 @@ def measured(method, count, seed=0):
     states = torch.randn(count, 5, 12, generator=generator)
     own = torch.ones(count, 5, dtype=torch.bool)
     ids = np.random.default_rng(seed).integers(0, 20, (count + 3, 9))
-    if isinstance(method, StateGuided):
+    (signal,) = method.needs() or (None,)
+    if signal is None:
+        return None
+    if signal.reads == "states":
         phi = method.embed(states, own)
-        return method.weigh(phi, phi[:2].mean(0))
-    if isinstance(method, PoolGuided):
-        return method.weigh(list(ids[:count]), list(ids[count:]))
-    if isinstance(method, LossGuided):
-        return method.weigh(torch.rand(count, generator=generator) * 4)
-    return None
+        return method.weigh(Seen(embeddings=phi, anchor=phi[:2].mean(0)))
+    if signal.reads == "texts":
+        return method.weigh(Seen(texts=list(ids[:count]), anchor_texts=list(ids[count:])))
+    return method.weigh(Seen(losses=torch.rand(count, generator=generator) * 4))
 
 
 @every

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from apportion._errors import ApportionError
 from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Feedback, TaskSizes
-from apportion.mixtures.adapt import logit_gradient, reducible
+from apportion.mixtures.adapt import logit_gradient
 from tests.references import logit_gradient as literal
 
 ONES = torch.ones(4, dtype=torch.float64)
-TASKS = TaskSizes(("a", "b", "c", "d"), ONES, ONES)
+TASKS = TaskSizes(("a", "b", "c", "d"), ONES, ONES, ONES)
 rows = st.lists(st.floats(-3, 3, allow_nan=False), min_size=4, max_size=4)
 
 
@@ -56,7 +56,7 @@ def test_logit_gradient_is_autograds(logits, prior, slopes, lengths, floor, entr
 def test_tasks_of_equal_use_move_nothing(unit, floor):
     """Whatever their lengths and shares: the gradient of a sum that does not depend on the logits is zero."""
     mixture = MIXTURES.build({"type": "adapt", "unit": unit, "floor": floor, "entropy": 0.0, "memory": 1.0})
-    state = mixture.init(TaskSizes(TASKS.names, ONES, vector([2.0, 5.0, 40.0, 200.0])))
+    state = mixture.init(TaskSizes(TASKS.names, ONES, vector([2.0, 5.0, 40.0, 200.0]), ONES))
     state = {**state, "logits": vector([1.0, -0.5, 0.2, 0.7]), "scale": ONES[0]}
     moved = mixture.update({**state, "updates": torch.tensor(1)}, Feedback(0.5, alignment=0.3 * mixture.rates(state)))
     assert torch.allclose(moved["logits"], state["logits"], atol=1e-12)
@@ -65,7 +65,7 @@ def test_tasks_of_equal_use_move_nothing(unit, floor):
 def test_the_step_goes_by_the_rates_that_examples_are_drawn_at():
     mixture = MIXTURES.build({"type": "adapt", "unit": "tokens", "floor": 0.2, "memory": 1.0, "prior": 0.5})
     lengths = vector([2.0, 5.0, 40.0, 200.0])
-    state = mixture.init(TaskSizes(TASKS.names, 3 * ONES, 3 * lengths))
+    state = mixture.init(TaskSizes(TASKS.names, 3 * ONES, 3 * lengths, ONES))
     state = mixture.update(state, Feedback(0.1, losses=vector([2.0, 1.0, 3.0, 0.5])))
     slopes, prior = vector([0.3, -0.2, 0.1, 0.7]), 0.5 * (vector([2.0, 1.0, 3.0, 0.5]) + 0.02).log()
     rates = mixture.rates(state)
@@ -112,7 +112,7 @@ def test_step_does_not_depend_on_the_alignments_scale():
 
 
 @pytest.mark.parametrize(
-    "setting", [{"floor": 1.0}, {"memory": 1.1}, {"tau": 0}, {"entropy": -1}, {"refresh": 0}, {"estimator": "inrun"}]
+    "setting", [{"floor": 1.0}, {"memory": 1.1}, {"prior": -1}, {"entropy": -1}, {"refresh": 0}, {"estimator": "inrun"}]
 )
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(ApportionError, match=f"mixture.{next(iter(setting))}"):
@@ -133,21 +133,15 @@ def test_share_follows_what_a_curve_can_still_lose():
     mixture, state = curves(rows)
     p = mixture.proportions(state)
     assert min(p[0], p[3]) > 3 * max(p[1], p[2])
-    floor = mixture.irreducible(state)
-    assert float(floor[2]) == pytest.approx(2.5)
-    assert float(floor[0]) < 1.5
 
 
-def test_reducible_is_its_formula():
-    losses = torch.rand((9, 4), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 1
-    at = torch.linspace(0, 0.4, 9, dtype=torch.float64)
-    best = vector([0.0, 1.2, 9.0, 9.0])
-    got = reducible(losses, at, best, window=5)
-    for i in range(4):
-        x, y = at[-5:] - at[-5:].mean(), losses[-5:, i]
-        slope = float((x * (y - y.mean())).sum() / (x * x).sum())
-        now = float(losses[-3:, i].mean())
-        assert float(got[i]) == pytest.approx(min(now, max(-slope * 0.6, now - float(best[i]), 0)), abs=1e-12)
+def test_importance_is_where_the_mixture_starts_and_part_of_its_prior():
+    mixture = MIXTURES.build({"type": "adapt", "floor": 0.0})
+    important = TaskSizes(TASKS.names, ONES, ONES, vector([1.0, 4.0, 1.0, 2.0]))
+    state = mixture.init(important)
+    assert mixture.proportions(state).tolist() == pytest.approx([0.125, 0.5, 0.125, 0.25])
+    state = mixture.update(state, Feedback(0.1, losses=ONES))
+    assert mixture.proportions(state).tolist() == pytest.approx([0.125, 0.5, 0.125, 0.25])
 
 
 def test_no_prior_leaves_the_curves_out():
@@ -160,21 +154,3 @@ def test_losses_that_are_not_finite_are_refused():
     mixture, state = curves([[1.0, 1.0, 1.0, 1.0]])
     with pytest.raises(ApportionError, match="diverged"):
         mixture.update(state, Feedback(0.5, losses=vector([1.0, float("nan"), 1.0, 1.0])))
-
-
-@pytest.mark.parametrize(("refresh", "reads", "ages"), [(50, 4, {10, 20, 30, 40}), (5, 1, {2}), (4, 9, {0, 1, 2, 3})])
-def test_reads_are_spread_between_two_directions(refresh, reads, ages):
-    mixture = MIXTURES.build({"type": "adapt", "refresh": refresh, "reads": reads})
-    assert {age for age in range(refresh) if mixture.reads_at(age)} == ages
-
-
-@pytest.mark.parametrize("refresh", [1, 2, 3, 7, 12, 60])
-@pytest.mark.parametrize("reads", [None, 1, 2, 3, 5, 6, 7, 11, 12, 13, 100])
-def test_reads_by_arithmetic_are_those_counted_one_by_one(refresh, reads):
-    mixture = MIXTURES.build({"type": "adapt", "refresh": refresh, "reads": reads})
-    every = set(range(refresh))
-    literal = every if reads is None else {(i + 1) * refresh // (reads + 1) for i in range(reads)}
-    assert {age for age in every if mixture.reads_at(age)} == literal
-    assert [mixture.reads_within(n) for n in range(refresh + 1)] == [
-        sum(age < n for age in literal) for n in range(refresh + 1)
-    ]

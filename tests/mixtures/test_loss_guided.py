@@ -9,7 +9,8 @@ from apportion._errors import ApportionError
 from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Feedback, TaskSizes
 from apportion.mixtures.loss import by_loss
-from apportion.mixtures.progress import by_progress, slopes
+from apportion.mixtures.progress import by_progress
+from apportion.objectives.curves import slopes
 
 
 def tensor(*values):
@@ -20,7 +21,8 @@ def run(spec, rows, every=0.02):
     """p after one feedback a row, at every ``every`` of the budget from its start."""
     mixture = MIXTURES.build(spec)
     count = len(rows[0])
-    state = mixture.init(TaskSizes(tuple("abcdefgh"[:count]), torch.ones(count).double(), torch.ones(count).double()))
+    ones = torch.ones(count).double()
+    state = mixture.init(TaskSizes(tuple("abcdefgh"[:count]), ones, ones, ones))
     for step, row in enumerate(rows):
         state = mixture.update(state, Feedback(step * every, losses=tensor(*row)))
     return mixture.proportions(state), state

@@ -6,11 +6,12 @@ from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import TaskSizes
 
 
-def sizes(*examples, supervised=None):
+def sizes(*examples, supervised=None, names=None):
     return TaskSizes(
-        tuple("abcdefgh"[: len(examples)]),
+        names or tuple("abcdefgh"[: len(examples)]),
         torch.tensor(examples, dtype=torch.float64),
         torch.tensor(supervised or examples, dtype=torch.float64),
+        torch.ones(len(examples), dtype=torch.float64),
     )
 
 
@@ -89,7 +90,7 @@ def test_fixed_shares_that_are_no_distribution(shares, sentence):
 
 
 def test_fixed_must_name_every_task_and_no_other():
-    tasks = TaskSizes(("arithmetic", "sorting"), torch.ones(2).double(), torch.ones(2).double())
+    tasks = sizes(1, 1, names=("arithmetic", "sorting"))
     with pytest.raises(ApportionError, match=r"'mixture\.shares\.arithmetics' is no task \(did you mean 'arithmetic'"):
         p_of({"type": "fixed", "shares": {"arithmetics": 0.5, "sorting": 0.5}}, tasks)
     with pytest.raises(ApportionError, match=r"'mixture\.shares\.sorting' is missing"):

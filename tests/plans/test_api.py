@@ -44,11 +44,11 @@ def own(tmp_path, monkeypatch):
 
 
 def test_methods_of_one_type_are_arms_of_their_own(tmp_path):
-    methods = [ap.mixtures.Adapt(tau=0.1), ap.mixtures.Adapt(tau=0.3), "uniform"]
+    methods = [ap.mixtures.Adapt(floor=0.2), ap.mixtures.Adapt(floor=0.3), "uniform"]
     done = ap.compare(methods, **BLOCKS, out=tmp_path / "out")
     arms = read_comparison(done.path)
-    assert sorted(arms) == ["adapt-tau-0.1", "adapt-tau-0.3", "uniform"]
-    assert [arms[f"adapt-tau-{tau}"][0].recipe["mixture"]["tau"] for tau in (0.1, 0.3)] == [0.1, 0.3]
+    assert sorted(arms) == ["adapt-floor-0.2", "adapt-floor-0.3", "uniform"]
+    assert [arms[f"adapt-floor-{floor}"][0].recipe["mixture"]["floor"] for floor in (0.2, 0.3)] == [0.2, 0.3]
 
 
 def test_arms_may_be_named_and_an_own_class_is_its_import_path(tmp_path, own):
@@ -78,10 +78,10 @@ def test_a_setting_that_is_none_on_purpose_is_kept(tmp_path):
     [
         (["adapt", "uniform"], ["adapt", "uniform"]),
         ([ap.mixtures.Adapt(), "uniform"], ["adapt", "uniform"]),
-        (["adapt", ap.mixtures.Adapt(tau=0.3)], ["adapt", "adapt-tau-0.3"]),
+        (["adapt", ap.mixtures.Adapt(floor=0.3)], ["adapt", "adapt-floor-0.3"]),
         (
-            [ap.mixtures.Adapt(tau=0.1, floor=0), ap.mixtures.Adapt()],
-            ["adapt-tau-0.1-floor-0", "adapt-tau-1-floor-0.1"],
+            [ap.mixtures.Adapt(prior=0.1, floor=0), ap.mixtures.Adapt()],
+            ["adapt-prior-0.1-floor-0", "adapt-prior-0.7-floor-0.1"],
         ),
         ([{"type": "temperature", "t": 3}, {"type": "temperature"}], ["temperature-t-3", "temperature-t-2"]),
         (
@@ -158,9 +158,9 @@ def test_a_class_of_another_family_is_a_sentence_when_the_recipe_is_read(block, 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: ap.mixtures.Adapt(tau=-1), "'Adapt.tau' is -1: must be greater than 0."),
-        (lambda: ap.mixtures.Adapt(taau=1), "Unknown key 'Adapt.taau' (did you mean 'tau'?)"),
-        (lambda: ap.mixtures.Adapt(tau="x"), "'Adapt.tau' is 'x': must be a number."),
+        (lambda: ap.mixtures.Adapt(refresh=-1), "'Adapt.refresh' is -1: must be greater than or equal to 1."),
+        (lambda: ap.mixtures.Adapt(florr=1), "Unknown key 'Adapt.florr' (did you mean 'floor'?)"),
+        (lambda: ap.mixtures.Adapt(floor="x"), "'Adapt.floor' is 'x': must be a number."),
         (lambda: ap.weights.Adapt(tau=None), "'Adapt.tau' is None: must be a number."),
         (ap.mixtures.Fixed, "'Fixed.shares' is missing."),
         (lambda: ap.mixtures.Fixed(shares={"a": 2}), "'mixture.shares.a' is 2.0"),
@@ -173,10 +173,10 @@ def test_an_object_says_what_is_wrong_as_a_recipe_does(make, said):
 
 
 def test_settings_are_still_plain_objects():
-    method = ap.mixtures.Adapt(tau=0.3)
+    method = ap.mixtures.Adapt(floor=0.3)
     assert pickle.loads(pickle.dumps(method)) == method == method.model_copy()
     assert method.model_copy(update={"tau": 0.1}).tau == 0.1
-    assert ap.mixtures.Adapt.model_validate({"tau": 0.3}) == method
+    assert ap.mixtures.Adapt.model_validate({"floor": 0.3}) == method
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,9 @@ def test_training_values_become_what_hugging_face_wants(tmp_path):
 
 
 def test_overrides_reach_into_blocks_and_make_new_ones():
-    values = overridden({"mixture": "adapt", "lora": None}, ["mixture.tau=0.3", "lora.r=4", "training.bf16=true"])
-    assert values == {"mixture": {"type": "adapt", "tau": 0.3}, "lora": {"r": 4}, "training": {"bf16": True}}
-    assert overridden({"mixture": {"type": "adapt", "tau": 1}}, ["mixture.type=uniform"]) == {
+    values = overridden({"mixture": "adapt", "lora": None}, ["mixture.floor=0.3", "lora.r=4", "training.bf16=true"])
+    assert values == {"mixture": {"type": "adapt", "floor": 0.3}, "lora": {"r": 4}, "training": {"bf16": True}}
+    assert overridden({"mixture": {"type": "adapt", "floor": 1}}, ["mixture.type=uniform"]) == {
         "mixture": {"type": "uniform"}
     }
 

@@ -7,15 +7,21 @@ import pytest
 import torch
 
 from apportion._errors import ApportionError
+from apportion.objectives import Worst
 from apportion.signals.in_run import InRunRead
 from apportion.signals.inner_step import SgdStep
 from apportion.signals.losses import example_losses, example_nll
 from apportion.signals.meta_gradient import direction, forward, trainable
-from apportion.signals.objective import SmoothWorst
 from apportion.tasks.batches import collate, pack
 from tests.tiny import ARCHITECTURES, norms_in_double, tiny_model
 
 EVERY_MODEL = [(a, lora) for a in ARCHITECTURES for lora in (False, True)]
+
+
+def worst(tau):
+    return Worst(tau=tau).at({"importance": torch.ones(3)})
+
+
 EXACT = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
 ROOM = 30
 
@@ -103,16 +109,14 @@ def test_the_direction_and_the_exact_estimator_take_packed_batches(architecture,
     model = tiny_model(architecture, lora=lora, dtype=torch.float64)
     pairs = [both(4), both(5)]
     for count in (1, 2):  # one batch has a path of its own
-        (mine, v), (theirs, w) = (
-            direction(model, [pair[k] for pair in pairs[:count]], 3, SmoothWorst(0.3)) for k in (1, 0)
-        )
+        (mine, v), (theirs, w) = (direction(model, [pair[k] for pair in pairs[:count]], 3, worst(0.3)) for k in (1, 0))
         assert relative(v, w) < 1e-10
         assert (
             relative(torch.cat([g.flatten() for g in mine.values()]), torch.cat([g.flatten() for g in theirs.values()]))
             < 1e-10
         )
     p, inner = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), SgdStep(lr=1e-2)
-    apart, packed = (forward(model, pairs[0][k], pairs[1][k], p, inner, SmoothWorst(0.3)) for k in (0, 1))
+    apart, packed = (forward(model, pairs[0][k], pairs[1][k], p, inner, worst(0.3)) for k in (0, 1))
     assert relative(packed, apart) < 1e-10
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import NamedTuple, Protocol
 
 
@@ -16,6 +17,26 @@ class Work(NamedTuple):
     tokens: float
     pairs: float
     examples: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is expected to be spent on an account: ``supervised`` and ``processed`` tokens, ``flops``."""
+
+    supervised: float = 0.0
+    processed: float = 0.0
+    flops: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.supervised + other.supervised, self.processed + other.processed, self.flops + other.flops)
+
+    def times(self, factor: float) -> Cost:
+        """Return ``factor`` times as much."""
+        return Cost(factor * self.supervised, factor * self.processed, factor * self.flops)
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the amounts by name."""
+        return asdict(self)
 
 
 class Prices(Protocol):

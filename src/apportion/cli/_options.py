@@ -16,7 +16,7 @@ RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: on
 Assignments = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as mixture.tau=0.3; repeatable."
+        "--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as mixture.floor=0.2; repeatable."
     ),
 ]
 RunOut = Annotated[Path | None, typer.Option(help="The run folder. [default: runs/<recipe's name>]")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from apportion._registry import Registry
 
 if TYPE_CHECKING:
-    from apportion.mixtures._mixture import Feedback, Mixture, TaskSizes
+    from apportion.mixtures._mixture import Feedback, LossGuided, Mixture, TaskSizes
     from apportion.mixtures.adapt import Adapt
     from apportion.mixtures.fixed import Fixed
     from apportion.mixtures.loss import Loss
@@ -36,6 +36,7 @@ __all__ = [
     "Feedback",
     "Fixed",
     "Loss",
+    "LossGuided",
     "Mixture",
     "Progress",
     "Proportional",

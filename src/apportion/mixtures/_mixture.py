@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from apportion._config import Config
-from apportion.signals.objective import Objective
+from apportion.signals._signal import Feedback, TaskSignal
+from apportion.signals.validation_losses import ValidationLosses
 
 State = dict[str, Tensor]
 
@@ -20,29 +21,14 @@ State = dict[str, Tensor]
 class TaskSizes:
     """What a mixture knows of the tasks before training.
 
-    Shapes: ``examples`` and ``supervised`` are (T,) float64, in the collection's order: examples and supervised tokens
-    in each task's train split.
+    Shapes: all are (T,) float64, in the collection's order. ``examples`` and ``supervised`` tokens of each task's train
+    split; ``importance`` of each among the targets, where these are the tasks, else 1.
     """
 
     names: tuple[str, ...]
     examples: Tensor
     supervised: Tensor
-
-
-@dataclass(frozen=True)
-class Feedback:
-    """What a mixture is told during training; a field is None where this update did not measure it.
-
-    ``progress`` is the share of the budget spent, in [0, 1]. ``losses`` (T,): each task's mean loss over supervised
-    tokens on the steering part of its validation split. ``alignment`` (T,): s_i, the first-order decrease of the
-    validation objective in one training step that task i's share of the batch accounts for: r_i * eta * <g_i, u> in
-    expectation, r_i being the rate that its examples are drawn at (p_i, where p shares out examples) and u the
-    objective's gradient (through the optimizer's preconditioner).
-    """
-
-    progress: float
-    losses: Tensor | None = None
-    alignment: Tensor | None = None
+    importance: Tensor
 
 
 class Mixture(Config):
@@ -69,6 +55,10 @@ class Mixture(Config):
         """Return sentences on how the settings were read, for the run's summary and report."""
         return ()
 
+    def needs(self) -> tuple[TaskSignal, ...]:
+        """Return the signals that the mixture is told, made anew; none for one that needs nothing."""
+        return ()
+
     def init(self, tasks: TaskSizes) -> State:
         """Return the state before training; everything the other two calls need is in it."""
         raise NotImplementedError
@@ -80,6 +70,17 @@ class Mixture(Config):
     def update(self, state: State, feedback: Feedback) -> State:
         """Return the state after feedback; a fixed mixture returns it unchanged. Never mutates ``state``."""
         return state
+
+    def rates(self, state: State) -> Tensor:
+        """Return r, (T,), the rates that examples are drawn at, which a step's loss is the mean of.
+
+        They are p, or where p shares out tokens p over ``state["lengths"]``, the tasks' mean supervised tokens (T,).
+        """
+        p = self.proportions(state)
+        if self.unit == "examples":
+            return p
+        rates = p / state["lengths"]
+        return rates / rates.sum()
 
 
 class LossGuided(Mixture):
@@ -98,67 +99,11 @@ class LossGuided(Mixture):
     max_cost: float = Field(0.1, gt=0)
     examples_per_task: int = Field(8, ge=1)
 
-
-class GradientGuided(Mixture):
-    """A mixture that follows how much training on each task lowers a validation objective.
-
-    Attributes:
-        tau: Temperature of the objective; small follows the worst task, large the mean.
-        estimator: `in_run` (read from the training backward), `forward` or `unrolled` (exact, dearer).
-        refresh: Optimizer steps between validation passes.
-        reads: `in_run` only: steps between two validation passes, evenly spaced, that are read and move the mixture;
-            None for all.
-        momentum: `in_run` only: share of the old direction in the new one at each validation pass.
-        examples_per_task: Validation examples a task in each such pass.
-        precondition: Take u through Adam's second moment (`in_run` only; the exact estimators always do).
-    """
-
-    plain: ClassVar[bool] = False
-
-    tau: float = Field(1.0, gt=0)
-    estimator: Literal["in_run", "forward", "unrolled"] = "in_run"
-    refresh: int = Field(60, ge=1)
-    reads: int | None = Field(4, ge=1)
-    momentum: float = Field(0.7, ge=0, lt=1)
-    examples_per_task: int = Field(4, ge=1)
-    precondition: bool = True
-
-    def objective(self, state: State) -> Objective:
-        """Return what the meta-gradient is taken of."""
-        raise NotImplementedError
-
-    def rates(self, state: State) -> Tensor:
-        """Return r, (T,), the rates that examples are drawn at, which a step's loss is the mean of.
-
-        They are p, or where p shares out tokens p over ``state["lengths"]``, the tasks' mean supervised tokens (T,).
-        """
-        p = self.proportions(state)
-        if self.unit == "examples":
-            return p
-        rates = p / state["lengths"]
-        return rates / rates.sum()
-
-    @property
-    def looks_through_optimizer(self) -> bool:
-        """Whether the inner step is the optimizer's own; else it is a plain step along the gradient."""
-        return self.precondition or self.estimator != "in_run"
-
-    def reads_at(self, age: int) -> bool:
-        """Return whether a step is read, ``age`` steps after the direction was taken.
-
-        Not the first ones: training swings across narrow valleys, and right after a direction was taken the gradients share
-        its swing, which says nothing of where to go.
-        """
-        return self.reads_within(age + 1) > self.reads_within(age)
-
-    def reads_within(self, steps: int) -> int:
-        """Return how many of the first ``steps`` steps after a direction was taken are read, of at most ``refresh``.
-
-        The i-th read, of i = 1 .. reads, is i * refresh // (reads + 1) steps after it.
-        """
-        if self.reads is None or self.reads >= self.refresh:
-            return steps
-        return max(min(self.reads, -(-steps * (self.reads + 1) // self.refresh) - 1), 0)
+    def needs(self) -> tuple[TaskSignal, ...]:
+        """Ask for the validation losses."""
+        return (
+            ValidationLosses(refresh=self.refresh, max_cost=self.max_cost, examples_per_task=self.examples_per_task),
+        )
 
 
 def uniform(n: int) -> Tensor:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from apportion._errors import ApportionError
-from apportion.mixtures._mixture import Feedback, GradientGuided, State, TaskSizes
-from apportion.mixtures.loss import finite_losses
-from apportion.mixtures.progress import slopes
-from apportion.signals.objective import Objective, SmoothWorst
+from apportion.mixtures._mixture import Feedback, Mixture, State, TaskSizes
+from apportion.objectives.curves import SMOOTH, empty_curve, finite_losses, recorded, reducible
+from apportion.signals._signal import TaskSignal
+from apportion.signals.in_run_alignment import InRunAlignment
+from apportion.signals.look_ahead import LookAhead
 
-# Measurements that a curve's level is the mean of: single ones are of few examples.
-SMOOTH = 3
 # Weight of the past in the running scale of the meta-gradient.
 SCALE_MEMORY = 0.9
 # Loss, in nats, added to what every task can still lose: differences below it count little.
@@ -55,32 +54,13 @@ def logit_gradient(
     return -(moved - q * moved.sum()) + spread
 
 
-def reducible(losses: Tensor, at: Tensor, best: Tensor, window: int) -> Tensor:
-    """Return r_i, what task i's validation loss can still lose within the budget, (T,), by its curve so far.
-
-    r_i = min(v_i, max(-slope_i (1 - progress), v_i - best_i, 0)): what it loses at its present pace, or, where it was
-    lower before, what it has to win back. v is the mean of the last three measurements; with fewer, r is the last loss.
-
-    Args:
-        losses: Measurements, (n, T), oldest first, n >= 1.
-        at: Progress of each in [0, 1], (n,).
-        best: Lowest such mean so far, (T,).
-        window: Last measurements that the line is fitted to.
-    """
-    if len(losses) < SMOOTH:
-        return losses[-1].clamp(min=0)
-    now = losses[-SMOOTH:].mean(0)
-    slope, _ = slopes(losses[-window:], at[-window:])
-    gain = torch.maximum(-slope * (1 - at[-1]), now - best)
-    return torch.minimum(gain.clamp(min=0), now.clamp(min=0))
-
-
-class Adapt(GradientGuided):
+class Adapt(Mixture):
     """Learnt mixture: a prior of what each task can still lose, times logits that follow the meta-gradient.
 
-    What it optimises: F(w) = tau log mean_j exp((v_j(theta') - f_j)/tau) - entropy * H(p), theta' one training step on, with
-    f_j = v_j - r_j the part of task j's loss that its curve says will stay.
-    p ~ (r + 0.02)^prior * exp(w), a share ``floor`` of it spread evenly.
+    What it optimises: F(w) = J(v(theta')) - entropy * H(p), J the run's objective (`reducible` unless the recipe says
+    otherwise) of the target losses v, theta' one training step on.
+    p ~ importance * (r + 0.02)^prior * exp(w), r what each task's loss can still lose by its curve; a share ``floor`` of it
+    is spread evenly.
     Shapes: T tasks; state holds the logits (T,) and the scale of their gradient, the tasks' mean supervised tokens (T,),
     the last ``window`` measured losses (n, T) with their progress (n,), and the lowest smoothed loss of each task (T,).
     Cost, charged to `meta`: every ``refresh`` optimizer steps a forward and backward over ``examples_per_task``
@@ -88,13 +68,20 @@ class Adapt(GradientGuided):
     or, for `forward` and `unrolled`, every ``refresh`` steps the passes documented in `apportion.signals.meta_gradient`
     and a forward over the validation examples.
     References: Kadasi et al., ADAPT (arXiv 2512.04555).
-    Departures: J is taken of reducible losses, which are the logits' prior too; the logits move by the gradient over its
+    Departures: what the tasks' losses can still lose is the logits' prior; the logits move by the gradient over its
     running scale and forget (the paper leaves the step open); `in_run` takes u at theta, averaged over refreshes and
     through the optimizer's preconditioner, and reads it some steps later; a floor keeps every task in play.
-    Relations: with ``learning_rate`` 0 it is a gentler `progress`; with ``prior`` 0 and ``memory`` 1 the logits are the
-    paper's, its objective still taken of reducible losses.
+    Relations: with ``learning_rate`` 0 it is a gentler `progress`; with ``prior`` 0, ``memory`` 1 and the objective `worst`
+    the logits follow the paper's F, but for the size of their steps.
 
     Attributes:
+        estimator: `in_run` (read from the training backward), `forward` or `unrolled` (exact, dearer).
+        refresh: Optimizer steps between validation passes.
+        reads: `in_run` only: steps between two validation passes, evenly spaced, that are read and move the mixture;
+            None for all.
+        momentum: `in_run` only: share of the old direction in the new one at each validation pass.
+        examples_per_task: Validation examples a target in each such pass.
+        precondition: Take u through Adam's second moment (`in_run` only; the exact estimators always do).
         entropy: Bonus lambda for a spread-out mixture; 0 may collapse.
         learning_rate: Step of the logits, for a gradient of its usual size.
         memory: What a step keeps of the logits; 1 accumulates for ever.
@@ -103,12 +90,19 @@ class Adapt(GradientGuided):
         floor: Share of the draws spread evenly whatever the rest says.
     """
 
+    plain: ClassVar[bool] = False
     advice: ClassVar[Mapping[str, str]] = {
         "narrowed": "Raise mixture.floor or mixture.entropy, so that other tasks stay in play.",
         "still": "Raise mixture.learning_rate or mixture.prior, or lower mixture.refresh to measure more often.",
         "swings": "Lower mixture.learning_rate, or raise mixture.momentum.",
-        "behind": "If they matter, lower mixture.tau or raise mixture.floor.",
+        "behind": "If they matter, lower objective.tau or raise mixture.floor.",
     }
+    estimator: Literal["in_run", "forward", "unrolled"] = "in_run"
+    refresh: int = Field(60, ge=1)
+    reads: int | None = Field(4, ge=1)
+    momentum: float = Field(0.7, ge=0, lt=1)
+    examples_per_task: int = Field(4, ge=1)
+    precondition: bool = True
     entropy: float = Field(1e-3, ge=0)
     learning_rate: float = Field(0.03, ge=0)
     memory: float = Field(0.97, ge=0, le=1)
@@ -116,39 +110,34 @@ class Adapt(GradientGuided):
     window: int = Field(12, ge=SMOOTH)
     floor: float = Field(0.1, ge=0, lt=1)
 
+    def needs(self) -> tuple[TaskSignal, ...]:
+        """Ask for the alignment, by the estimator."""
+        often = {"refresh": self.refresh, "examples_per_task": self.examples_per_task}
+        if self.estimator != "in_run":
+            return (LookAhead(estimator=self.estimator, **often),)
+        return (InRunAlignment(reads=self.reads, momentum=self.momentum, precondition=self.precondition, **often),)
+
     def init(self, tasks: TaskSizes) -> State:
-        """Return uniform logits and an empty record."""
+        """Return logits of zero and an empty record."""
         count = len(tasks.names)
         return {
             "logits": torch.zeros(count, dtype=torch.float64),
             "lengths": tasks.supervised / tasks.examples,
+            "importance": tasks.importance,
             "scale": torch.zeros((), dtype=torch.float64),
             "updates": torch.tensor(0),
-            "losses": torch.empty((0, count), dtype=torch.float64),
-            "progress": torch.empty(0, dtype=torch.float64),
-            "best": torch.full((count,), torch.inf, dtype=torch.float64),
+            **empty_curve(count),
         }
 
     def proportions(self, state: State) -> Tensor:
-        """Return p, (T,); uniform before the first measurement."""
+        """Return p, (T,); the tasks' importance before the first measurement."""
         return (1 - self.floor) * self._before_floor(state) + self.floor / len(state["logits"])
 
     def _before_floor(self, state: State) -> Tensor:
-        logits = state["logits"]
+        logits = state["logits"] + state["importance"].log()
         if len(state["losses"]):
             logits = logits + self.prior * (self._reducible(state) + GAIN_NOISE).log()
         return torch.softmax(logits, 0)
-
-    def objective(self, state: State) -> Objective:
-        """Return J of the losses over ``irreducible``."""
-        return SmoothWorst(self.tau, self.irreducible(state))
-
-    def irreducible(self, state: State) -> Tensor:
-        """Return f, (T,): what of each task's loss will stay, by its curve; zeros before the first measurement."""
-        losses = state["losses"]
-        if not len(losses):
-            return torch.zeros_like(state["logits"])
-        return losses[-1] - self._reducible(state).minimum(losses[-1])
 
     def update(self, state: State, feedback: Feedback) -> State:
         """Record the losses in ``feedback``, and step the logits along the meta-gradient of its alignment.
@@ -157,21 +146,13 @@ class Adapt(GradientGuided):
             ApportionError: A loss or an alignment that is not finite.
         """
         if feedback.losses is not None:
-            state = self._recorded(state, finite_losses(feedback.losses), feedback.progress)
+            state = recorded(state, finite_losses(feedback.losses), feedback.progress, self.window)
         if feedback.alignment is not None:
             state = self._stepped(state, feedback.alignment.double())
         return state
 
     def _reducible(self, state: State) -> Tensor:
         return reducible(state["losses"], state["progress"], state["best"], self.window)
-
-    def _recorded(self, state: State, losses: Tensor, progress: float) -> State:
-        rows = torch.cat([state["losses"], losses[None]])[-self.window :]
-        at = torch.cat([state["progress"], torch.tensor([progress], dtype=torch.float64)])[-self.window :]
-        best = state["best"]
-        if len(rows) >= SMOOTH:
-            best = torch.minimum(best, rows[-SMOOTH:].mean(0))
-        return {**state, "losses": rows, "progress": at, "best": best}
 
     def _stepped(self, state: State, alignment: Tensor) -> State:
         if not torch.isfinite(alignment).all():

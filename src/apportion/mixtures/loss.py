@@ -9,27 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from apportion._errors import ApportionError
 from apportion.mixtures._mixture import Feedback, LossGuided, State, TaskSizes, uniform
+from apportion.objectives.curves import finite_losses
 
 
 def by_loss(losses: Tensor, temperature: float, gamma: float) -> Tensor:
     """Return p = (1 - gamma) softmax(v / temperature) + gamma / T, (T,), of validation losses v (T,)."""
     return (1 - gamma) * torch.softmax(losses / temperature, 0) + gamma / len(losses)
-
-
-def finite_losses(losses: Tensor) -> Tensor:
-    """Return the measured losses in float64 on the CPU, (T,).
-
-    Raises:
-        ApportionError: One is not finite, and no mixture can be made of it.
-    """
-    losses = losses.detach().cpu().double()
-    if not torch.isfinite(losses).all():
-        raise ApportionError(
-            "A task's validation loss is not a finite number: training has diverged; lower 'training.learning_rate'."
-        )
-    return losses
 
 
 class Loss(LossGuided):

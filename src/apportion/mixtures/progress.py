@@ -10,27 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from apportion.mixtures._mixture import Feedback, LossGuided, State, TaskSizes, uniform
-from apportion.mixtures.loss import finite_losses
-
-
-def slopes(losses: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-    """Fit a line to each task's losses by least squares.
-
-    Args:
-        losses: (n, T), n >= 3.
-        at: When they were measured, (n,).
-
-    Returns:
-        Slope and its standard error, (T,) each; zeros where all measurements are of one moment.
-    """
-    x = at - at.mean()
-    spread = (x**2).sum()
-    if spread == 0:
-        return torch.zeros_like(losses[0]), torch.zeros_like(losses[0])
-    centred = losses - losses.mean(0)
-    slope = (x @ centred) / spread
-    residual = centred - x[:, None] * slope
-    return slope, ((residual**2).sum(0) / (len(at) - 2) / spread).sqrt()
+from apportion.objectives.curves import finite_losses, slopes
 
 
 def by_progress(losses: Tensor, at: Tensor, left: float, noise: float, gamma: float) -> Tensor:

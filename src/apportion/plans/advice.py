@@ -71,7 +71,7 @@ def count_of(every: float, steps: int) -> int:
 def advise_method(
     family: str, name: str, method: BaseModel, account: str, flops: float, total: float
 ) -> Iterator[Advice]:
-    """Advise where a method's measurements take more than a tenth of a run's FLOPs, ``total``.
+    """Advise where a method's measurements take more than a tenth of a run's FLOPs, ``total``, and keys say how many.
 
     Args:
         family: Its block in the recipe, ``"mixture"`` or ``"weights"``.
@@ -81,14 +81,12 @@ def advise_method(
         flops: What they cost.
         total: FLOPs of all accounts.
     """
-    if flops <= MOST_SHARE * total:
-        return
     keys = [key for key in _MEASURING if key in type(method).model_fields]
+    if flops <= MOST_SHARE * total or not keys:
+        return
     now = [f"{family}.{key} (now {_written(getattr(method, key))})" for key in keys]
     seen = f"{flops / total:.0%} of the FLOPs go to what the {family} '{name}' measures, account '{account}'"
-    yield Advice(
-        seen, f"{' or '.join(now)} so that it measures less" if now else f"another {family}, or a larger budget"
-    )
+    yield Advice(seen, f"{' or '.join(now)} so that it measures less")
 
 
 def advise_epochs(epochs: Mapping[str, float], max_epochs: float | None) -> Iterator[Advice]:

@@ -77,7 +77,7 @@ def compare(
 
     Args:
         methods: Mixtures, named by their type and, where several share one, by the settings that set them apart:
-            ``adapt-tau-0.1``; or a mapping of names to mixtures.
+            ``adapt-floor-0.2``; or a mapping of names to mixtures.
         model: As for `train`, like the arguments that are not named here.
         tasks: As for `train`.
         budget: Of each run.

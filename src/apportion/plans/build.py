@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,35 +18,40 @@ from apportion._ranks import world
 from apportion.budget import Budget, Ledger
 from apportion.budget.allowance import Allowance
 from apportion.budget.prices import Prices, Work
-from apportion.mixtures._mixture import GradientGuided, LossGuided, Mixture, TaskSizes
+from apportion.mixtures._mixture import Mixture, TaskSizes
 from apportion.models.flops import ModelFlops
 from apportion.models.loading import build_model, load_tokenizer
 from apportion.models.specs import ModelSpec
 from apportion.models.tagi.prices import TagiPrices
 from apportion.models.tagi.tagi import Tagi
-from apportion.plans.anchors import NONE, find_anchors, pool_weights
+from apportion.plans.anchors import find_anchors
 from apportion.plans.hypernet import cut_texts, make_hypernet
 from apportion.plans.recipe import Recipe
+from apportion.signals._signal import Bench
 from apportion.tasks import EncodedCollection, TasksSpec, load_encoded
 from apportion.tasks.batches import Batch, work_of
-from apportion.tasks.validation import Picked, batched, by_length, halves
+from apportion.tasks.targets import Targets, named_targets, targets_of_tasks
+from apportion.tasks.validation import Picked, batched, by_length
+from apportion.training.mixture_runner import MixtureRunner
 from apportion.training.recorder import Recorder
 from apportion.training.sampler import TaskSampler
-from apportion.training.steering import Steering
 from apportion.training.stream import Stream
 from apportion.training.trainer import BudgetTrainer
-from apportion.training.weighing import Weighing
-from apportion.weights._weighting import Anchored, PoolGuided, StateGuided
+from apportion.training.weights_runner import WeightsRunner
 
 
 @dataclass(frozen=True)
 class Data:
-    """What the tasks look like to the model."""
+    """What the tasks look like to the model.
+
+    ``held_out``: the two halves of the tasks' validation splits. ``targets``: what the model should be good at; these
+    halves, unless the recipe says otherwise.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     tasks: EncodedCollection
-    report: list[list[Picked]]
-    steer: list[list[Picked]]
+    held_out: Targets
+    targets: Targets
     findings: tuple[str, ...]
 
     @property
@@ -56,6 +61,7 @@ class Data:
             self.tasks.names,
             torch.tensor([len(task.train) for task in self.tasks.tasks], dtype=torch.float64),
             torch.tensor([int(task.train.supervised.sum()) for task in self.tasks.tasks], dtype=torch.float64),
+            self.targets.importance if self.targets.are_tasks else torch.ones(len(self.tasks.tasks)).double(),
         )
 
     @property
@@ -73,7 +79,8 @@ def load_data(recipe: Recipe) -> Data:
     # Arms and seeds of a comparison share their data: loaded once a process, and again when its bytes change.
     model, tasks = (json.dumps(block.model_dump(mode="json")) for block in (recipe.model, recipe.tasks))
     pretrains = recipe.hypernet is not None and recipe.hypernet.stage == "pretrain"
-    return _load(model, tasks, recipe.tasks.fingerprint(), pretrains)
+    data = _load(model, tasks, recipe.tasks.fingerprint(), pretrains)
+    return data if recipe.targets is None else replace(data, targets=named_targets(data.held_out, recipe.targets.tasks))
 
 
 @lru_cache(maxsize=2)
@@ -83,8 +90,8 @@ def _load(model: str, tasks: str, fingerprint: str, pretrains: bool) -> Data:
     encoded = load_encoded(spec, tokenizer, spec.max_length)
     if pretrains:
         encoded = cut_texts(encoded)
-    report, steer, exceptions = halves(encoded)
-    return Data(tokenizer, encoded, report, steer, (*encoded.findings, *exceptions))
+    held_out, exceptions = targets_of_tasks(encoded)
+    return Data(tokenizer, encoded, held_out, held_out, (*encoded.findings, *exceptions))
 
 
 def read_budget(recipe: Recipe, data: Data, method: Mixture) -> Budget:
@@ -151,7 +158,7 @@ def prices_of(model: torch.nn.Module) -> Prices:
 
 def reported(recipe: Recipe, data: Data) -> list[Picked]:
     """Return the examples that every method's reported losses are measured on, in the order they are measured in."""
-    return by_length([item for items in data.report for item in items[: recipe.validation.examples_per_task]])
+    return by_length([item for items in data.held_out.report for item in items[: recipe.validation.examples_per_task]])
 
 
 def report_batches(recipe: Recipe, data: Data, args: TrainingArguments) -> list[Batch]:
@@ -165,13 +172,23 @@ class Setup:
 
     args: TrainingArguments
     ledger: Ledger
-    allowance: Allowance
-    flops: Prices
-    steering: Steering
-    weighing: Weighing
+    prices: Prices
+    bench: Bench
+    mixture: MixtureRunner
+    weights: WeightsRunner
     stream: Stream
     report: list[Batch]
     train_flops: Callable[[Work], float]
+
+    @property
+    def allowance(self) -> Allowance:
+        """What may still be spent."""
+        return self.bench.allowance
+
+    @property
+    def runners(self) -> tuple[MixtureRunner, WeightsRunner]:
+        """Those that measure for a method."""
+        return self.mixture, self.weights
 
 
 def recomputes(args: TrainingArguments) -> bool:
@@ -179,43 +196,42 @@ def recomputes(args: TrainingArguments) -> bool:
     return bool(args.activation_checkpointing or args.gradient_checkpointing)
 
 
-def assemble(recipe: Recipe, data: Data, flops: Prices, output: Path) -> Setup:
-    """Put ledger, draws, steering and weighing together for a model with these prices.
+def assemble(recipe: Recipe, data: Data, prices: Prices, output: Path) -> Setup:
+    """Put ledger, draws and runners together for a model with these prices.
 
     Raises:
         ApportionError: A budget, mixture, weighting or training argument that does not fit.
     """
-    method = recipe.method()
+    method, weighting = recipe.method(), recipe.weighting()
     args = recipe.arguments(output)
     ledger = Ledger(read_budget(recipe, data, method))
     report = report_batches(recipe, data, args)
-    allowance = Allowance(ledger, reserve=sum(flops.forward(b.work) for b in report))
-    steering = Steering(
-        method,
-        method.init(data.sizes),
-        pool=data.steer,
-        train_pool=train_pool(data),
-        allowance=allowance,
-        ledger=ledger,
-        flops=flops,
+    bench = Bench(
+        tasks=data.tasks,
+        targets=data.targets,
+        steer=data.held_out.steer,
+        look_ahead=train_pool(data),
+        anchors=find_anchors(weighting.needs(), data, recipe.tasks.max_length),
+        allowance=Allowance(ledger, reserve=sum(prices.forward(b.work) for b in report)),
+        prices=prices,
         batch_size=args.per_device_eval_batch_size,
         pad_id=data.pad_id,
+        several=args.gradient_accumulation_steps * world() > 1,
     )
-    weighing = make_weighing(recipe, data, args, allowance, flops)
+    mixture = MixtureRunner(method, recipe.aim(), data.sizes, bench)
+    weights = WeightsRunner(weighting, bench)
     again = recomputes(args)
 
     def train_flops(work: Work) -> float:
-        return flops.train(work, recompute=again)
+        return prices.train(work, recompute=again)
 
     def step_flops(work: Work) -> float:
-        read = flops.in_run_read(work.tokens) if steering.read_in_step else 0.0
-        looked = flops.forward(work) if weighing.looks_twice else 0.0
-        return train_flops(work) + read + looked
+        return train_flops(work) + mixture.step_price(work) + weights.step_price(work)
 
     if ledger.budget.unit == "flops" and method.max_epochs is not None:
         # What a method measures comes on top of the steps, and is taken to cost as much again at most.
-        passes = (1 / recipe.validation.cadence + 1) * allowance.reserve + weighing.anchor_flops
-        times = 2 if isinstance(method, LossGuided | GradientGuided) else 1
+        passes = (1 / recipe.validation.cadence + 1) * bench.allowance.reserve + weights.opening()
+        times = 2 if mixture.signals else 1
         splits = [task.train for task in data.tasks.tasks]
         worth = [
             np.array([times * step_flops(work_of([split.example(i)], [task])) for i in range(len(split))])
@@ -226,7 +242,7 @@ def assemble(recipe: Recipe, data: Data, flops: Prices, output: Path) -> Setup:
         data.tasks,
         make_sampler(recipe, data, method),
         ledger,
-        allowance,
+        bench.allowance,
         step_flops=step_flops,
         train_flops=train_flops,
         micro_batch=args.per_device_train_batch_size,
@@ -234,32 +250,11 @@ def assemble(recipe: Recipe, data: Data, flops: Prices, output: Path) -> Setup:
         pad_id=data.pad_id,
         row_length=recipe.tasks.max_length if recipe.packing else None,
     )
-    return Setup(args, ledger, allowance, flops, steering, weighing, stream, report, train_flops)
-
-
-def make_weighing(recipe: Recipe, data: Data, args: TrainingArguments, allowance: Allowance, flops: Prices) -> Weighing:
-    """Return the recipe's weighting with its anchors; one by texts counts them here, once a process.
-
-    Raises:
-        ApportionError: Anchors that cannot be read, or with which examples cannot be told apart.
-    """
-    method, anchors = recipe.weighting(), NONE
-    if isinstance(method, Anchored):
-        anchors = find_anchors(method, data.steer, data.tokenizer, recipe.tasks.max_length)
-    embedded = anchors.picked if isinstance(method, StateGuided) else ()
-    return Weighing(
-        method,
-        anchors=batched(embedded, args.per_device_eval_batch_size, data.pad_id),
-        anchors_fingerprint=anchors.fingerprint,
-        pool=pool_weights(method, data.tasks, anchors) if isinstance(method, PoolGuided) else None,
-        several=args.gradient_accumulation_steps * world() > 1,
-        allowance=allowance,
-        flops=flops,
-    )
+    return Setup(args, ledger, prices, bench, mixture, weights, stream, report, train_flops)
 
 
 def train_pool(data: Data) -> list[list[Picked]]:
-    """Return, per task, the training examples that `forward` and `unrolled` look ahead with, in a seeded order."""
+    """Return, per task, the training examples that are looked ahead with, in a seeded order."""
     pools: list[list[Picked]] = []
     for index, task in enumerate(data.tasks.tasks):
         order = np.random.default_rng([2, index]).permutation(len(task.train))[:1024]
@@ -274,8 +269,8 @@ def make_trainer(model: torch.nn.Module, data: Data, parts: Setup, recorder: Rec
         parts.args,
         data.tokenizer,
         stream=parts.stream,
-        steering=parts.steering,
-        weighing=parts.weighing,
+        mixture=parts.mixture,
+        weights=parts.weights,
         recorder=recorder,
         ledger=parts.ledger,
         checkpoints=output / "checkpoints",

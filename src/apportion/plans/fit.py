@@ -30,13 +30,14 @@ def check_fit(model: nn.Module, data: Data, parts: Setup, ahead: float = 0.0) ->
         ApportionError: The model, or the budget, is too small for the longest example, or the mixture's method cannot
             follow the model or the optimizer, or the model cannot tell packed examples apart.
     """
-    parts.steering.check(model, str(parts.args.optim.value), parts.stream.packs)
+    for runner in parts.runners:
+        runner.check(model, str(parts.args.optim.value), parts.stream.packs)
     if parts.stream.packs:
         _check_packing(model)
     trains = [task.train for task in data.tasks.tasks]
     splits = [split for task in data.tasks.tasks for split in (task.train, task.validation)]
     longest = max(int(split.processed.max()) for split in splits if len(split))
-    longest = max([longest, *(int(batch.attention_mask.sum(1).max()) for batch in parts.weighing.anchors)])
+    longest = max([longest, *(int(split.processed[i]) for _, split, i in parts.bench.anchors.picked)])
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and longest > positions:
         raise ApportionError(
@@ -45,7 +46,7 @@ def check_fit(model: nn.Module, data: Data, parts: Setup, ahead: float = 0.0) ->
     unit, left = parts.ledger.budget.unit, parts.allowance.left
     if unit == "flops":
         # The untrained model is validated as the trained one is, and the anchors are embedded before the first step.
-        before = ahead + parts.allowance.reserve + parts.weighing.anchor_flops
+        before = ahead + parts.allowance.reserve + sum(runner.opening() for runner in parts.runners)
         left -= before
         dearest = max(parts.train_flops(_longest(split, task)) for task, split in enumerate(trains))
         needed = f"{dearest + before + parts.allowance.reserve:.3g} FLOPs with the validation before and after it"

@@ -88,7 +88,7 @@ def plan_recipe(recipe: Recipe, *, timed: bool = False) -> Plan:
     parts = assemble(recipe, data, flops, Path("plan"))
     check_fit(model, data, parts, reading_ahead(flops))
     expected = expected_spending(recipe, data, parts)
-    p = parts.steering.p.numpy()
+    p = parts.mixture.p.numpy()
     counts = parameters(model)
     rate = measured_flops_per_second(parts.args.device, bool(parts.args.bf16))
     step = expected.accounts["train"]["flops"] / expected.steps
@@ -129,13 +129,20 @@ def _advice(
     def once(examples: int) -> float:
         fewer = recipe.validation.model_copy(update={"examples_per_task": examples})
         batches = report_batches(recipe.model_copy(update={"validation": fewer}), data, parts.args)
-        return sum(parts.flops.forward(batch.work) for batch in batches)
+        return sum(parts.prices.forward(batch.work) for batch in batches)
 
     report = Validations(recipe.validation.cadence, recipe.validation.examples_per_task, once)
     return (
         *advise_validation(report, expected.steps, total, CADENCES),
-        *advise_method("weights", recipe.weights["type"], weighting, "validation", expected.anchors, total),
-        *advise_method("mixture", recipe.mixture["type"], method, "meta", expected.steering, total),
+        *(
+            advice
+            for family, name, chosen in (
+                ("weights", recipe.weights["type"], weighting),
+                ("mixture", recipe.mixture["type"], method),
+            )
+            for account, flops in expected.measured[family].items()
+            for advice in advise_method(family, name, chosen, account, flops, total)
+        ),
         *advise_epochs(epochs, method.max_epochs),
         *advise_memory(memory, parts.args.device),
     )

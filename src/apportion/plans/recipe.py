@@ -16,6 +16,7 @@ from apportion.budget import Budget
 from apportion.mixtures import MIXTURES
 from apportion.models.specs import LoraSpec, ModelSpec
 from apportion.models.tagi.spec import HypernetSpec
+from apportion.objectives import OBJECTIVES
 from apportion.tasks import TasksSpec
 from apportion.weights import WEIGHTS
 
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
     from apportion.mixtures._mixture import Mixture
+    from apportion.objectives._objective import Objective
     from apportion.weights._weighting import Weighting
 
 # A block may be given by its one word; this is the key that the word stands for.
-_WORDS = {"model": "name", "mixture": "type", "weights": "type", "selection": "type"}
+_WORDS = {"model": "name", "objective": "type", "mixture": "type", "weights": "type", "selection": "type"}
 
 # NumPy's legacy generator, which Hugging Face seeds too, takes no more.
 LARGEST_SEED = 2**32 - 1
@@ -68,6 +70,25 @@ class ValidationSpec(Config):
         return self.every or CADENCES[0]
 
 
+class TargetsSpec(Config):
+    """What the model should be good at: ``tasks``, by name, each with its importance; the block left out, all alike."""
+
+    tasks: dict[str, float] = Field(min_length=1)
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        return dict.fromkeys(value, 1.0) if isinstance(value, list) else value
+
+    @field_validator("tasks")
+    @classmethod
+    def _positive(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, importance in value.items():
+            if not importance > 0:
+                raise ValueError(f"an importance must be more than 0, unlike that of '{name}'")
+        return value
+
+
 class SelectionSpec(Config):
     """Which examples are kept; this version keeps all."""
 
@@ -83,6 +104,8 @@ class Recipe(Config):
     tasks: TasksSpec
     budget: str | int | float | dict[str, str | int | float]
     selection: SelectionSpec = SelectionSpec()
+    targets: TargetsSpec | None = None
+    objective: dict[str, Any] = Field(default_factory=lambda: {"type": "reducible"})
     mixture: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
     weights: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
     packing: bool = False
@@ -118,6 +141,10 @@ class Recipe(Config):
     def _named(cls, value: object, info: ValidationInfo) -> object:
         return as_block(str(info.field_name), value)
 
+    def aim(self) -> Objective:
+        """Return the objective the recipe names."""
+        return OBJECTIVES.build(self.objective, "objective")
+
     def method(self) -> Mixture:
         """Return the mixture the recipe names."""
         return MIXTURES.build(self.mixture, "mixture")
@@ -129,7 +156,7 @@ class Recipe(Config):
     def resolved(self) -> dict[str, Any]:
         """Return the recipe as plain values with every default written out: enough to rerun."""
         values = self.model_dump(mode="json", exclude_none=True)
-        for family, method in (("mixture", self.method()), ("weights", self.weighting())):
+        for family, method in (("objective", self.aim()), ("mixture", self.method()), ("weights", self.weighting())):
             values[family] = {"type": values[family]["type"], **plain(method)}
         return values
 
@@ -178,7 +205,7 @@ def overridden(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
     for assignment in assignments:
         path, separator, text = assignment.partition("=")
         if not separator or not path.strip():
-            raise ApportionError(f"'--set {assignment}' needs the form key=value, such as mixture.tau=0.3.")
+            raise ApportionError(f"'--set {assignment}' needs the form key=value, such as mixture.floor=0.2.")
         value = load_yaml(text, f"'--set {shortened(assignment)}': the value")
         result = _put(result, path.strip().split("."), value, assignment)
     return result
@@ -203,6 +230,7 @@ def sketch(values: Mapping[str, Any]) -> Recipe:
         ApportionError: Anything unknown, missing or out of range; the message gives the path and the nearest name.
     """
     recipe = validate(Recipe, {k: v for k, v in values.items() if k != "arms"}, "")
+    OBJECTIVES.check(recipe.objective)
     MIXTURES.check(recipe.mixture)
     WEIGHTS.check(recipe.weights)
     known = declared("transformers.training_args:TrainingArguments")
@@ -228,7 +256,7 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     recipe = recipe.model_copy(update={"training": checked(recipe.training)})
     check_model_type(recipe.model)
     # Code of the user's own is run last, when nothing else is wrong.
-    families = ((recipe.mixture, recipe.method), (recipe.weights, recipe.weighting))
+    families = ((recipe.objective, recipe.aim), (recipe.mixture, recipe.method), (recipe.weights, recipe.weighting))
     for _, build in sorted(families, key=lambda family: ":" in str(family[0]["type"])):
         build()
     if recipe.hypernet is not None:
@@ -266,16 +294,12 @@ def _check_hypernet(recipe: Recipe, spec: HypernetSpec) -> None:
 
 
 def _check_with_hypernet(recipe: Recipe) -> None:
-    from apportion.mixtures._mixture import GradientGuided
-    from apportion.weights._weighting import StateGuided
-
     for key in ("gradient_checkpointing", "neftune_noise_alpha", "activation_checkpointing"):
         if recipe.training.get(key) not in (None, False):
             raise _no_hypernet(f"'training.{key}'")
-    method = recipe.method()
-    if isinstance(recipe.weighting(), StateGuided):
+    if any(signal.reads == "states" for signal in recipe.weighting().needs()):
         raise _no_hypernet(f"'weights.type: {recipe.weights['type']}'")
-    if isinstance(method, GradientGuided) and method.estimator == "in_run":
+    if any(signal.reads == "backward" for signal in recipe.method().needs()):
         raise _no_hypernet("'mixture.estimator: in_run'", "; 'estimator: forward' does the same by another way")
 
 

@@ -95,7 +95,7 @@ def _data(recipe: Recipe, out: str | Path) -> Data:
 
 def _ahead(recipe: Recipe, data: Data, parts: Setup, out: Path) -> float:
     """Check a hypernetwork's LoRA teachers, and return the FLOPs that are spent before its training."""
-    if recipe.hypernet is None or not isinstance(parts.flops, TagiPrices):
+    if recipe.hypernet is None or not isinstance(parts.prices, TagiPrices):
         return 0.0
     spec, ledger = recipe.hypernet.teachers, Ledger(parts.ledger.budget)
     if spec is not None:
@@ -109,7 +109,7 @@ def _ahead(recipe: Recipe, data: Data, parts: Setup, out: Path) -> float:
                 charge_teacher(ledger, folder)
             else:
                 prepare(parse_recipe(teacher_recipe(recipe, recipe.hypernet, spec, tasks, data.tasks.names)), folder)
-    return ledger.total_flops + (parts.flops.reading_all() if parts.flops.frozen else 0.0)
+    return ledger.total_flops + (parts.prices.reading_all() if parts.prices.frozen else 0.0)
 
 
 def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run:
@@ -137,11 +137,11 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
             parts.report,
             every=recipe.validation.cadence,
             ledger=parts.ledger,
-            flops=parts.flops,
+            prices=parts.prices,
             affords=parts.allowance.affords,
-            proportions=lambda: parts.steering.p,
+            proportions=lambda: parts.mixture.p,
             append=folder.append_history if folder else lambda record: None,
-            weights=parts.weighing.summary,
+            weights=parts.weights.summary,
             show=show if folder else None,
         )
         trainer = make_trainer(model, data, parts, recorder, Path(out))
@@ -175,10 +175,10 @@ def _instruct(model: Tagi, recipe: Recipe, data: Data, parts: Setup, out: Path) 
             factors = teacher_factors(folder / "model")
             model.targets |= {data.tasks.names.index(task): factors for task in tasks}
         set_seed(recipe.seed)  # the teachers drew, or had been trained before: what is drawn next is the same
-    if model.frozen and isinstance(parts.flops, TagiPrices) and model.instructions:
+    if model.frozen and isinstance(parts.prices, TagiPrices) and model.instructions:
         model.read_all()
         tokens = sum(len(ids) for ids in model.instructions)
-        parts.ledger.charge("generate", supervised=0, processed=tokens, padded=tokens, flops=parts.flops.reading_all())
+        parts.ledger.charge("generate", supervised=0, processed=tokens, padded=tokens, flops=parts.prices.reading_all())
 
 
 def _checkpoint_of(folder: RunFolder) -> str:
@@ -228,7 +228,7 @@ def _mixture(data: Data, parts: Setup) -> dict[str, Any]:
         "size": data.sizes.supervised.to(torch.int64).tolist(),
     }
     return {
-        "final": dict(zip(names, parts.steering.p.tolist(), strict=True)),
+        "final": dict(zip(names, parts.mixture.p.tolist(), strict=True)),
         "token_averaged": dict(zip(names, (drawn / max(drawn.sum(), 1)).tolist(), strict=True)),
         "tasks": {name: {key: column[i] for key, column in columns.items()} for i, name in enumerate(names)},
     }
@@ -264,7 +264,7 @@ def _summary(recipe: Recipe, data: Data, parts: Setup, model: nn.Module, recorde
         "spent": {name: asdict(parts.ledger.spent(name)) for name in ACCOUNTS},
         "final": {key: value for key, value in recorder.final.items() if key != "step"},
         "best": recorder.best,
-        "n_eff": effective_tasks(parts.steering.p),
+        "n_eff": effective_tasks(parts.mixture.p),
         "seconds": round(recorder.seconds, 3),
         "device": device_name(parts.args.device),
         "versions": {

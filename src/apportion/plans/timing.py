@@ -137,11 +137,11 @@ def _trainer(model: nn.Module, data: Data, parts: Setup, folder: Path) -> Budget
         [],  # validation is timed apart
         every=1.0,
         ledger=parts.ledger,
-        flops=parts.flops,
+        prices=parts.prices,
         affords=lambda flops: False,
-        proportions=lambda: parts.steering.p,
+        proportions=lambda: parts.mixture.p,
         append=lambda record: None,
-        weights=parts.weighing.summary,
+        weights=parts.weights.summary,
     )
     return make_trainer(model, data, parts, recorder, folder)
 
@@ -167,7 +167,7 @@ def _measured(model: nn.Module, data: Data, parts: Setup) -> float:
     device, flops, started = next(model.parameters()).device, 0.0, time.perf_counter()
     for batch in parts.report[:: max(len(parts.report) // 8, 1)]:
         task_losses(model, [batch], len(data.tasks.names), device)
-        flops += parts.flops.forward(batch.work)
+        flops += parts.prices.forward(batch.work)
         if time.perf_counter() - started > VALIDATION_SECONDS:
             break
     return (time.perf_counter() - started) / flops

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from apportion._errors import ApportionError
 
@@ -24,6 +24,10 @@ class SgdStep:
     def derivative(self, name: str, gradient: Tensor) -> Tensor:
         """Return dU/dg elementwise."""
         return torch.ones_like(gradient)
+
+    def precondition(self, name: str, direction: Tensor) -> Tensor:
+        """Return the direction as the step goes along it: unchanged."""
+        return direction
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,10 @@ class AdamStep:
             root > 0, (1 - b2) * gradient / ((1 - b2**t) * torch.where(root > 0, root, torch.ones_like(root))), root
         )
         return (1 - b1) / (1 - b1**t) / (root + self.eps) - mean * slope / (root + self.eps) ** 2
+
+    def precondition(self, name: str, direction: Tensor) -> Tensor:
+        """Return the direction times `preconditioner`."""
+        return direction * self.preconditioner(name, direction)
 
     def preconditioner(self, name: str, like: Tensor) -> Tensor:
         """Return 1 / (sqrt(v_hat) + eps) of the past steps: the derivative with the momentum left out.
@@ -115,3 +123,10 @@ def of_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], 
             step = max(step, int(state["step"]))
     group = optimizer.param_groups[0]
     return AdamStep(lr, tuple(group["betas"]), group["eps"], step, moments)
+
+
+def inner_step(model: nn.Module, optimizer: torch.optim.Optimizer | None, lr: float) -> InnerStep:
+    """Return the step that ``model`` is about to take: its optimizer's, or a plain one along the gradient for None."""
+    if optimizer is None:
+        return SgdStep(lr)
+    return of_optimizer(optimizer, {parameter: name for name, parameter in model.named_parameters()}, lr)

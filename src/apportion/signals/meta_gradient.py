@@ -15,9 +15,9 @@ from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from apportion._ranks import part_of, summed
+from apportion.objectives._objective import BoundObjective
 from apportion.signals.inner_step import InnerStep
 from apportion.signals.losses import Parameters, example_losses, example_nll, mean_by_task, measuring, recomputing
-from apportion.signals.objective import Objective
 from apportion.tasks.batches import Batch
 
 
@@ -39,17 +39,17 @@ def validation_losses(model: nn.Module, batch: Batch, parameters: Parameters | N
 
 
 def unrolled(
-    model: nn.Module, train: Batch, validation: Batch, rates: Tensor, inner: InnerStep, objective: Objective
+    model: nn.Module, train: Batch, validation: Batch, rates: Tensor, inner: InnerStep, objective: BoundObjective
 ) -> Tensor:
     """Return -dJ/dr, (T,), by autograd through the differentiable step: the literal reference.
 
     Args:
         model: The model at theta; only its trainable parameters move.
         train: Examples of the tasks with r > 0, whose mean losses give g_i.
-        validation: Validation examples of all tasks.
+        validation: Validation examples of all targets.
         rates: r, (T,).
         inner: The optimizer's next step.
-        objective: What is lowered, of the losses v.
+        objective: What is lowered, of the targets' losses v, (V,).
 
     Cost: a forward and a double backward over ``train``, a forward and backward over ``validation``; charged by the caller
     to `meta`. Keeps the whole graph: about 2.5 times plain training's memory.
@@ -63,13 +63,13 @@ def unrolled(
             name: parameter - inner.lr * inner.update(name, gradient)
             for (name, parameter), gradient in zip(theta.items(), gradients, strict=True)
         }
-        reached = objective(validation_losses(model, validation, moved, len(rates)))
+        reached = objective(validation_losses(model, validation, moved, len(objective)))
         (slope,) = torch.autograd.grad(reached, share)
     return -slope.detach()
 
 
 def forward(
-    model: nn.Module, train: Batch, validation: Batch, rates: Tensor, inner: InnerStep, objective: Objective
+    model: nn.Module, train: Batch, validation: Batch, rates: Tensor, inner: InnerStep, objective: BoundObjective
 ) -> Tensor:
     """Return -dJ/dr, (T,), by one forward-mode pass of the task losses along u; exact, and no graph is kept.
 
@@ -86,7 +86,7 @@ def forward(
             name: (parameter - inner.lr * inner.update(name, g[name])).detach().requires_grad_()
             for name, parameter in theta.items()
         }
-        reached = objective(validation_losses(model, validation, moved, len(rates)))
+        reached = objective(validation_losses(model, validation, moved, len(objective)))
         slopes = torch.autograd.grad(reached, list(moved.values()), materialize_grads=True)
         u = {n: s * inner.derivative(n, g[n]) for (n, s) in zip(moved, slopes, strict=True)}
         here = {name: parameter.detach() for name, parameter in theta.items()}
@@ -95,11 +95,11 @@ def forward(
 
 
 def direction(
-    model: nn.Module, validation: Sequence[Batch], n_tasks: int, objective: Objective
+    model: nn.Module, validation: Sequence[Batch], n_targets: int, objective: BoundObjective
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Return u = grad J at theta by parameter name, and v, the losses it was taken at, (T,).
+    """Return u = grad J at theta by parameter name, and v, the targets' losses it was taken at, (V,).
 
-    Several batches need each task's final weight before any gradient, so they cost one more forward than a single one.
+    Several batches need each target's final weight before any gradient, so they cost one more forward than a single one.
     The batches are shared out among the ranks, which all call this and all get the result.
 
     Cost: a forward and backward over ``validation``, and a forward more if there are several batches; charged by the
@@ -109,12 +109,12 @@ def direction(
     mine = part_of(validation)
     total = {name: torch.zeros_like(parameter) for name, parameter in theta.items()}
     here = next(iter(theta.values()))
-    losses, tokens = here.new_zeros(2, n_tasks, dtype=torch.promote_types(here.dtype, torch.float32)).unbind()
+    losses, tokens = here.new_zeros(2, n_targets, dtype=torch.promote_types(here.dtype, torch.float32)).unbind()
     recompute = bool(getattr(model, "is_activation_checkpointing", False))
     with recomputing(model) if recompute else measuring(model):
         if len(validation) == 1:
             if mine:
-                losses = validation_losses(model, mine[0], None, n_tasks)
+                losses = validation_losses(model, mine[0], None, n_targets)
                 gradients = torch.autograd.grad(objective(losses), list(theta.values()), materialize_grads=True)
                 total = dict(zip(theta, gradients, strict=True))
             return {name: summed(gradient) for name, gradient in total.items()}, summed(losses.detach())

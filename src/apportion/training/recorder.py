@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +15,19 @@ from apportion._errors import ApportionError
 from apportion._ranks import summed
 from apportion.budget import ACCOUNTS, Ledger
 from apportion.budget.prices import Prices
+from apportion.objectives.worst import REPORT_TAU, smooth_worst
+from apportion.signals._signal import Moment
 from apportion.signals.losses import example_sums, means_by_task
-from apportion.signals.objective import REPORT_TAU, smooth_worst
 from apportion.tasks.batches import Batch
 from apportion.training.cadence import next_due
+from apportion.training.part import Done, Part
 
 RECORD_EVERY = 0.01
 
 
 # Shown each record as it is made, with the share of the budget spent.
 Show = Callable[[dict[str, Any], float], None]
-
-
-class _Logger(Protocol):
-    def log(self, logs: dict[str, float]) -> None: ...
+Log = Callable[[dict[str, float]], None]
 
 
 def effective_tasks(p: Tensor) -> float:
@@ -37,7 +36,7 @@ def effective_tasks(p: Tensor) -> float:
     return float(torch.exp(-(positive * positive.log()).sum()))
 
 
-class Recorder:
+class Recorder(Part):
     """Validates every ``every`` of the budget, records every hundredth of it.
 
     Args:
@@ -45,7 +44,7 @@ class Recorder:
         batches: The reporting half of the validation splits; charged to `validation` at each measurement.
         every: Share of the budget between validations.
         ledger: What was spent; validation is charged to it.
-        flops: Prices of the model's passes.
+        prices: Of the model's passes.
         affords: Whether a measurement of that many FLOPs fits the budget; one more must fit, to close with.
         proportions: Returns the mixture now.
         weights: Returns what is to be recorded of the weights since it was last asked.
@@ -55,7 +54,10 @@ class Recorder:
     Attributes:
         final, best: The last validation, and the one with the lowest macro loss.
         measured: The last validation's ``nll`` and ``supervised`` tokens by example, in the order of ``batches``.
+        validated: Whether the last step was followed by a validation.
     """
+
+    name = "recorder"
 
     def __init__(  # noqa: PLR0913 - the joint of history, ledger and validation
         self,
@@ -64,7 +66,7 @@ class Recorder:
         *,
         every: float,
         ledger: Ledger,
-        flops: Prices,
+        prices: Prices,
         affords: Callable[[float], bool],
         proportions: Callable[[], Tensor],
         append: Callable[[dict[str, Any]], None],
@@ -75,8 +77,9 @@ class Recorder:
         self._ledger, self._affords = ledger, affords
         self._proportions, self._weights = proportions, weights
         self._append, self._show = append, show
-        self.validation_flops = sum(flops.forward(b.work) for b in self._batches)
+        self.validation_flops = sum(prices.forward(b.work) for b in self._batches)
         self.step = -1
+        self.validated = False
         self.records = 0
         self.best: dict[str, Any] = {}
         self.final: dict[str, Any] = {}
@@ -92,35 +95,37 @@ class Recorder:
         """Wall-clock seconds of the run, those before a resume included."""
         return self._seconds_before + time.monotonic() - self._started
 
-    def start(self, model: nn.Module) -> None:
-        """Record the untrained model, unless a resumed run has long done so."""
+    def before_step(self, moment: Moment) -> None:
+        """Record the untrained model, unless that was long done."""
         if self.records == 0:
-            self.after_step(model, 0, 0.0)
+            self._advance(moment.model, 0, 0.0, None)
 
     def add_loss(self, loss: Tensor) -> None:
         """Add a micro-batch's share of the step's loss; stays on the device, and with this rank, until recorded."""
         self._loss = self._loss + loss.detach().double()
 
-    def after_step(self, model: nn.Module, step: int, lr: float, logger: _Logger | None = None) -> bool:
-        """Validate and record if due; returns whether it validated."""
-        self.step = step
+    def after_step(self, done: Done) -> None:
+        """Validate and record, where that is due."""
+        self._advance(done.model, done.step, done.lr, done.log)
+
+    def _advance(self, model: nn.Module, step: int, lr: float, log: Log | None) -> None:
+        self.step, self.validated = step, False
         self._loss_steps += step > 0
         progress = self._ledger.progress
         if progress < self._next_record:
-            return False
+            return
         self._next_record = next_due(progress, RECORD_EVERY)
-        validates = progress >= self._next_validation and self._affords(2 * self.validation_flops)
-        if validates:
+        self.validated = progress >= self._next_validation and self._affords(2 * self.validation_flops)
+        if self.validated:
             self._next_validation = next_due(progress, self._every)
-        self._record(model, step, lr, validates, logger)
-        return validates
+        self._record(model, step, lr, self.validated, log)
 
     def finish(self, model: nn.Module) -> None:
         """Validate and record the finished model, unless its last record already did."""
         if self.final.get("step") != self.step:
             self._record(model, self.step, 0.0, True, None)
 
-    def _record(self, model: nn.Module, step: int, lr: float, validates: bool, logger: _Logger | None) -> None:
+    def _record(self, model: nn.Module, step: int, lr: float, validates: bool, log: Log | None) -> None:
         losses = self._validate(model) if validates else None
         p = self._proportions()
         record: dict[str, Any] = {
@@ -143,8 +148,8 @@ class Recorder:
             self._keep(step, record, measured)
         self._append(record)
         self.records += 1
-        if logger is not None:
-            logger.log(_flat(record))
+        if log is not None:
+            log(_flat(record))
         if self._show is not None:
             self._show(record, self._ledger.progress)
 
@@ -192,7 +197,7 @@ class Recorder:
             "seconds": self.seconds,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Restore what ``state_dict`` returned; the clock goes on from there."""
         self.step, self.records = state["step"], state["records"]
         self.best, self.final, self.measured = state["best"], state["final"], state["measured"]

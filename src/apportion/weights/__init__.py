@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from apportion._registry import Registry
 
 if TYPE_CHECKING:
-    from apportion.weights._weighting import Weighting
+    from apportion.weights._weighting import Anchored, Weighting
     from apportion.weights.adapt import Adapt
     from apportion.weights.bm25 import Bm25
     from apportion.weights.linupper import LinUpper
@@ -24,7 +24,7 @@ WEIGHTS: Registry[Weighting] = Registry(
     },
 )
 
-__all__ = ["WEIGHTS", "Adapt", "Bm25", "LinUpper", "Uniform", "Weighting"]
+__all__ = ["WEIGHTS", "Adapt", "Anchored", "Bm25", "LinUpper", "Uniform", "Weighting"]
 
 
 def __getattr__(name: str) -> object:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
-import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
 from apportion._config import Config
 from apportion._errors import ApportionError
-from apportion.signals.hidden_states import Positions
+from apportion.signals._signal import AnchorsAsked, ExampleSignal, Seen
 
 EPS = 1e-8
 
@@ -51,6 +50,29 @@ class Weighting(Config):
     plain: ClassVar[bool] = True
     advice: ClassVar[Mapping[str, str]] = {}
 
+    def needs(self) -> tuple[ExampleSignal, ...]:
+        """Return the signal that the weights follow, made anew, one at most; none for weights of one."""
+        return ()
+
+    def weigh(self, seen: Seen) -> Tensor:
+        """Return w, (N,), of the N examples that the signal shows; constants to the backward pass."""
+        raise NotImplementedError
+
+    @property
+    def divides_by_weights(self) -> bool:
+        """Whether a step's loss is divided by the sum of its weights (a mean) and not by its examples."""
+        return False
+
+    def check_spread(self, distinct: int) -> None:
+        """Refuse weights that tell no example from another.
+
+        Args:
+            distinct: How many of the last weights were neither 0 nor 1.
+
+        Raises:
+            ApportionError: None was, of a method for which that is a mistake.
+        """
+
 
 class Anchored(Weighting):
     """A weighting by likeness to anchors: validation examples that training should serve.
@@ -76,46 +98,21 @@ class Anchored(Weighting):
             raise ValueError("name at least one file of anchors, or leave the key out")
         return value
 
+    @property
+    def anchors_asked(self) -> AnchorsAsked:
+        """What `anchors` and `files` say, for a signal."""
+        return AnchorsAsked(self.anchors, self.files)
 
-class StateGuided(Anchored):
-    """A weighting that follows the model's own last-layer states.
+    @property
+    def divides_by_weights(self) -> bool:
+        """As ``normalise`` says."""
+        return self.normalise
 
-    Attributes:
-        refresh: R, optimizer steps between two embeddings of the anchors.
-        positions: Tokens that are pooled: `all`, `prompt` or `completion`.
-    """
+    def check_spread(self, distinct: int) -> None:
+        """Refuse weights that are all 0 or 1.
 
-    refresh: int = Field(50, ge=1)
-    positions: Positions = "all"
-
-    def embed(self, states: Tensor, members: Tensor) -> Tensor:
-        """Return one vector an example, (B, d), from its row's states (B, L, d) and which are its tokens', (B, L) bool."""
-        raise NotImplementedError
-
-    def weigh(self, embeddings: Tensor, anchor: Tensor) -> Tensor:
-        """Return w, (B,), from embeddings (B, d) and the mean of the anchors' embeddings (d,)."""
-        raise NotImplementedError
-
-
-class PoolGuided(Anchored):
-    """A weighting that is worked out once, before training, from the texts alone."""
-
-    def weigh(self, pool: Sequence[np.ndarray], anchors: Sequence[np.ndarray]) -> Tensor:
-        """Return w for every example of the pool, (n,) float32, from token ids."""
-        raise NotImplementedError
-
-
-class LossGuided(Weighting):
-    """A weighting that follows the losses of the step's examples, all of them together.
-
-    Attributes:
-        warmup: Optimizer steps at the start in which all weights are one.
-    """
-
-    plain: ClassVar[bool] = False
-
-    warmup: int = Field(0, ge=0)
-
-    def weigh(self, losses: Tensor) -> Tensor:
-        """Return w, (N,), from the losses of all N examples of the optimizer step."""
-        raise NotImplementedError
+        Raises:
+            ApportionError: ``tau`` is too small.
+        """
+        if not distinct:
+            raise too_sharp(self.tau)

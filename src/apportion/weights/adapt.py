@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from apportion.weights._weighting import EPS, StateGuided, sigmoid_weights
+from apportion.signals._signal import Seen
+from apportion.signals.anchor_states import AnchorStates
+from apportion.signals.hidden_states import Positions
+from apportion.weights._weighting import EPS, Anchored, sigmoid_weights
 
 
 def position_weighted_mean(states: Tensor, members: Tensor) -> Tensor:
@@ -47,7 +51,7 @@ def similarity(embeddings: Tensor, anchor: Tensor, centred: bool) -> Tensor:
     return scores - anchor @ anchor if centred else scores
 
 
-class Adapt(StateGuided):
+class Adapt(Anchored):
     """Weights by likeness to the anchors in the model's present states: w = sigmoid(s / tau).
 
     What it optimises: sum_k w_k l_k / N over the N examples of a step, or sum_k w_k l_k / sum_k w_k with ``normalise``;
@@ -60,6 +64,8 @@ class Adapt(StateGuided):
     Relations: `bm25` with the model's states in place of words.
 
     Attributes:
+        refresh: R, optimizer steps between two embeddings of the anchors.
+        positions: Tokens that are pooled: `all`, `prompt` or `completion`.
         centred: Scores relative to the anchors' own mean score. Raw cosines lie close together, so that at tau = 1 the
             weights are near one constant; centred ones can take a much smaller tau.
     """
@@ -67,12 +73,20 @@ class Adapt(StateGuided):
     advice: ClassVar[Mapping[str, str]] = {
         "alike": "Lower weights.tau and set weights.centred, or this is training without weights.",
     }
+    refresh: int = Field(50, ge=1)
+    positions: Positions = "all"
     centred: bool = False
 
+    def needs(self) -> tuple[AnchorStates]:
+        """Ask for the states of anchors and examples."""
+        return (AnchorStates(self.embed, refresh=self.refresh, positions=self.positions, anchors=self.anchors_asked),)
+
     def embed(self, states: Tensor, members: Tensor) -> Tensor:
-        """Return phi / max(|phi|, eps), (B, d)."""
+        """Return phi / max(|phi|, eps), (B, d), from states (B, L, d) and which are an example's tokens', (B, L) bool."""
         return unit(position_weighted_mean(states, members))
 
-    def weigh(self, embeddings: Tensor, anchor: Tensor) -> Tensor:
+    def weigh(self, seen: Seen) -> Tensor:
         """Return w = sigmoid(s / tau), (B,)."""
-        return sigmoid_weights(similarity(embeddings, anchor, self.centred), self.tau)
+        assert seen.embeddings is not None
+        assert seen.anchor is not None
+        return sigmoid_weights(similarity(seen.embeddings, seen.anchor, self.centred), self.tau)

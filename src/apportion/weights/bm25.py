@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from apportion._errors import ApportionError
-from apportion.weights._weighting import PoolGuided, between, sigmoid_weights, too_sharp
+from apportion.signals._signal import Seen
+from apportion.signals.anchor_texts import AnchorTexts
+from apportion.weights._weighting import Anchored, between, sigmoid_weights, too_sharp
 
 # Lucene's idf, log(1 + (n - df + 0.5) / (df + 0.5)), is never negative.
 K1, B = 1.5, 0.75
@@ -49,7 +51,7 @@ def mean_scores(matrix: dict[str, Any], queries: Sequence[np.ndarray], documents
     return np.bincount(matrix["indices"], weights=matrix["data"] * np.repeat(counts, per_term), minlength=documents)
 
 
-class Bm25(PoolGuided):
+class Bm25(Anchored):
     """Weights by the words shared with the anchors: w = sigmoid(s / tau), s scaled to [0, 1] over the pool.
 
     What it optimises: as `adapt`, with weights that never change.
@@ -62,14 +64,19 @@ class Bm25(PoolGuided):
 
     advice: ClassVar[Mapping[str, str]] = {"alike": "Lower weights.tau, or this is training without weights."}
 
-    def weigh(self, pool: Sequence[np.ndarray], anchors: Sequence[np.ndarray]) -> Tensor:
+    def needs(self) -> tuple[AnchorTexts]:
+        """Ask for the texts."""
+        return (AnchorTexts(self, anchors=self.anchors_asked),)
+
+    def weigh(self, seen: Seen) -> Tensor:
         """Return w for every example of the pool, (n,) float32.
 
         Raises:
             ApportionError: bm25s is missing, no example shares a token with an anchor, or all weights are 0 or 1.
         """
+        pool = seen.texts
         terms = 1 + max(int(ids.max()) for ids in pool)
-        scores = mean_scores(index(pool, terms), anchors, len(pool), terms)
+        scores = mean_scores(index(pool, terms), seen.anchor_texts, len(pool), terms)
         if not scores.any():
             raise ApportionError(
                 "No training example shares a token with an anchor: check 'weights.files', or use weights of another type."

@@ -9,7 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from apportion.weights._weighting import LossGuided
+from apportion.signals._signal import Seen
+from apportion.signals.step_losses import StepLosses
+from apportion.weights._weighting import Weighting
 
 
 def linupper(losses: Tensor, r: float) -> Tensor:
@@ -24,7 +26,7 @@ def linupper(losses: Tensor, r: float) -> Tensor:
     return len(losses) * torch.softmax(f / r, 0)
 
 
-class LinUpper(LossGuided):
+class LinUpper(Weighting):
     """Weights by the loss itself, within each optimizer step: small for what is learnt, capped for outliers.
 
     What it optimises: sum_k w_k l_k / N over the N examples of a step, sum_k w_k = N; the weights are constants to the
@@ -37,14 +39,22 @@ class LinUpper(LossGuided):
     Relations: the mixture `loss` does to tasks what this does to examples, without a cap.
 
     Attributes:
+        warmup: Optimizer steps at the start in which all weights are one.
         r: Temperature of the softmax; large weighs all alike.
     """
 
+    plain: ClassVar[bool] = False
     advice: ClassVar[Mapping[str, str]] = {
         "alike": "Lower weights.r, or this is training without weights.",
     }
+    warmup: int = Field(0, ge=0)
     r: float = Field(0.4, gt=0)
 
-    def weigh(self, losses: Tensor) -> Tensor:
+    def needs(self) -> tuple[StepLosses]:
+        """Ask for the losses of the step."""
+        return (StepLosses(warmup=self.warmup),)
+
+    def weigh(self, seen: Seen) -> Tensor:
         """Return w, (N,)."""
-        return linupper(losses, self.r)
+        assert seen.losses is not None
+        return linupper(seen.losses, self.r)
