@@ -34,6 +34,7 @@ from transformers import TrainingArguments
 from apportion.mixtures.adapt import Adapt
 from apportion.models.loading import build_model
 from apportion.models.specs import LoraSpec, ModelSpec
+from apportion.objectives import BoundObjective, Worst
 from apportion.objectives.worst import smooth_worst
 from apportion.signals.in_run import InRunRead
 from apportion.signals.inner_step import of_optimizer
@@ -55,6 +56,11 @@ def batch(seed: int, n_tasks: int, rows: int, vocab: int) -> Batch:
         labels = np.where(np.arange(LENGTH) < LENGTH // 2, -100, ids)
         examples.append((ids, labels))
     return collate(examples, [k % n_tasks for k in range(rows)], 0).to(DEVICE)
+
+
+def worst(n_tasks: int) -> BoundObjective:
+    """The paper's objective at tau 1, all tasks alike."""
+    return Worst().at({"importance": torch.ones(n_tasks)})
 
 
 class Bench:

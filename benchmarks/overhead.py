@@ -84,7 +84,7 @@ def record_batches(steps: int) -> list[dict[str, torch.Tensor]]:
     _, _, _, built = parts()
     rows = []
     for _ in range(steps):
-        (batch,) = built.stream.next_step(built.steering.p.numpy()).batches
+        (batch,) = built.stream.next_step(built.mixture.p.numpy()).batches
         labels = torch.full_like(batch.input_ids, -100)
         labels.view(-1)[batch.positions + 1] = batch.targets
         rows += [
@@ -103,7 +103,7 @@ def run_apportion(steps: int) -> float:
         ledger=built.ledger,
         flops=flops,
         affords=lambda price: True,
-        proportions=lambda: built.steering.p,
+        proportions=lambda: built.mixture.p,
         append=lambda record: None,
     )
     trainer = BudgetTrainer(
@@ -111,8 +111,8 @@ def run_apportion(steps: int) -> float:
         built.args,
         data.tokenizer,
         stream=built.stream,
-        steering=built.steering,
-        weighing=built.weighing,
+        mixture=built.mixture,
+        weights=built.weights,
         recorder=recorder,
         ledger=built.ledger,
         checkpoints=None,

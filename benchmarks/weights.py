@@ -61,19 +61,19 @@ def make_trainer(weights: str) -> BudgetTrainer:
         parts.report,
         every=1.0,
         ledger=parts.ledger,
-        flops=parts.flops,
+        prices=parts.prices,
         affords=lambda price: True,
-        proportions=lambda: parts.steering.p,
+        proportions=lambda: parts.mixture.p,
         append=lambda record: None,
-        weights=parts.weighing.summary,
+        weights=parts.weights.summary,
     )
     return BudgetTrainer(
         make_model(recipe, data),
         parts.args,
         data.tokenizer,
         stream=parts.stream,
-        steering=parts.steering,
-        weighing=parts.weighing,
+        mixture=parts.mixture,
+        weights=parts.weights,
         recorder=recorder,
         ledger=parts.ledger,
         checkpoints=None,
@@ -85,7 +85,7 @@ def train_in_turns(name: str, steps: int, parent: Connection) -> None:
     torch.set_num_threads(1)
     trainer = make_trainer(ARMS[name])
     trainer.args.max_steps = steps
-    draw, prepare = trainer.get_batch_samples, trainer.weighing.prepare
+    draw, prepare = trainer.get_batch_samples, trainer.weights.before_step
     started = anchors = 0.0
 
     def finish() -> None:
@@ -105,7 +105,7 @@ def train_in_turns(name: str, steps: int, parent: Connection) -> None:
         prepare(model, step)
         anchors = time.thread_time() - begun
 
-    trainer.get_batch_samples, trainer.weighing.prepare = drawn, prepared
+    trainer.get_batch_samples, trainer.weights.before_step = drawn, prepared
     trainer.train()
     finish()
 
@@ -151,7 +151,7 @@ def bm25_seconds() -> dict[str, float]:
     pool = [split.example(i)[0] for split in splits for i in range(len(split))]
     pool = [pool[i] for i in np.random.default_rng(0).permutation(len(pool))[:POOL]]
     assert len(pool) == POOL
-    picked = find_anchors(Adapt(anchors=ANCHORS), data.steer, data.tokenizer, recipe.tasks.max_length).picked
+    picked = find_anchors(Adapt(anchors=ANCHORS).needs(), data, recipe.tasks.max_length).picked
     anchors = [split.example(i)[0] for _, split, i in picked]
     terms = 1 + max(int(ids.max()) for ids in pool)
     started = time.perf_counter()

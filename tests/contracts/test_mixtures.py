@@ -62,7 +62,7 @@ def steered(tasks=5, steps=12, seed=0):
     def one(step):
         losses = torch.rand(len(tasks.names), generator=generator, dtype=torch.float64) * 3
         alignment = torch.randn(len(tasks.names), generator=generator, dtype=torch.float64)
-        return Feedback((step + 1) / (steps + 1), losses, alignment)
+        return Feedback((step + 1) / (steps + 1), losses=losses, alignment=alignment)
 
     return tasks, [one(step) for step in range(steps)]
 
@@ -148,7 +148,11 @@ def test_permuting_tasks_permutes_results(name, history, data):
     tasks, feedback = history
     order = data.draw(st.permutations(range(len(tasks.names))))
     moved = [
-        Feedback(f.progress, *(None if x is None else x[list(order)] for x in (f.losses, f.alignment)))
+        Feedback(
+            f.progress,
+            losses=None if f.losses is None else f.losses[list(order)],
+            alignment=None if f.alignment is None else f.alignment[list(order)],
+        )
         for f in feedback
     ]
     mixture = build(name, tasks)

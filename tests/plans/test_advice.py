@@ -81,9 +81,11 @@ def test_every_methods_advice_is_of_keys_that_it_has():
     for name in MIXTURES:
         settings = {"shares": {"a": 1.0}} if name == "fixed" else {}
         method = MIXTURES.build({"type": name, **settings}, "mixture")
-        (advice,) = advise_method("mixture", name, method, "meta", 0.2, 1.0)
-        named = [word.removeprefix("mixture.") for word in advice.set.split() if word.startswith("mixture.")]
-        assert set(named) <= set(type(method).model_fields)
+        advised = list(advise_method("mixture", name, method, "meta", 0.2, 1.0))
+        assert len(advised) == (not method.plain)
+        for advice in advised:
+            named = [word.removeprefix("mixture.") for word in advice.set.split() if word.startswith("mixture.")]
+            assert named and set(named) <= set(type(method).model_fields)
         assert not list(advise_method("mixture", name, method, "meta", 0.1, 1.0))
 
 

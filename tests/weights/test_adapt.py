@@ -16,6 +16,7 @@ from apportion._errors import ApportionError
 from apportion.plans.anchors import find_anchors
 from apportion.plans.build import load_data, make_model, make_sampler
 from apportion.plans.recipe import overridden, parse_recipe
+from apportion.signals import Seen
 from apportion.signals.hidden_states import last_states, members, of_examples
 from apportion.tasks.batches import collate
 from apportion.weights.adapt import position_weighted_mean, similarity, unit
@@ -64,7 +65,7 @@ def test_it_is_algorithm_1_over_twenty_steps(tmp_path, settings):
     done = run(tmp_path / "run", *SGD, f"weights={json.dumps(block)}", f"budget={tokens}")
 
     model = make_model(recipe, data)
-    anchors = find_anchors(recipe.weighting(), data.steer, data.tokenizer, 96).picked
+    anchors = find_anchors(recipe.weighting().needs(), data, 96).picked
     expected = algorithm_1(
         model,
         [plain(step) for step in steps],
@@ -158,7 +159,7 @@ def test_the_mean_anchor_gives_the_mean_cosine_and_centring_puts_anchors_at_zero
 def test_weights_rise_with_the_score_and_tau_flattens_them(tau):
     anchor = torch.tensor([1.0, 0.0])
     angles = torch.linspace(0, math.pi, 9)
-    w = family.Adapt(tau=tau).weigh(torch.stack([angles.cos(), angles.sin()], 1), anchor)
+    w = family.Adapt(tau=tau).weigh(Seen(embeddings=torch.stack([angles.cos(), angles.sin()], 1), anchor=anchor))
     assert bool((w[:-1] >= w[1:]).all()) and bool((w >= 0).all()) and bool((w <= 1).all())
     assert (float(w.std()) < 1e-6) == (tau == 1e6)
 
@@ -168,7 +169,7 @@ def test_anchors_are_embedded_once_every_refresh_steps_and_charged_to_validation
     done = run(tmp_path / "run", "weights={type: adapt, refresh: 4, anchors: 15}")
     recipe = parse_recipe(TINY)
     data = load_data(recipe)
-    picked = find_anchors(family.Adapt(anchors=15), data.steer, data.tokenizer, 96).picked
+    picked = find_anchors(family.Adapt(anchors=15).needs(), data, 96).picked
     one_pass = sum(int(split.processed[i]) for _, split, i in picked)
     records = history(done)
     steps = records[-1]["step"]
@@ -187,11 +188,13 @@ def test_anchors_are_embedded_once_every_refresh_steps_and_charged_to_validation
 
 def test_anchors_come_evenly_from_the_steering_halves():
     data = load_data(parse_recipe(TINY))
-    picked = find_anchors(family.Adapt(anchors=45), data.steer, data.tokenizer, 96).picked
+    picked = find_anchors(family.Adapt(anchors=45).needs(), data, 96).picked
     assert len(picked) == 45
     counts = np.bincount([task for task, _, _ in picked], minlength=20)
-    assert all(count >= counts.max() - 1 or count == len(half) for count, half in zip(counts, data.steer, strict=True))
-    reported = {(id(split), i) for half in data.report for _, split, i in half}
+    assert all(
+        count >= counts.max() - 1 or count == len(half) for count, half in zip(counts, data.held_out.steer, strict=True)
+    )
+    reported = {(id(split), i) for half in data.held_out.report for _, split, i in half}
     assert not {(id(split), i) for _, split, i in picked} & reported
     assert len({(id(split), i) for _, split, i in picked}) == 45
 
@@ -205,8 +208,8 @@ def test_anchors_from_files_are_used_and_counted(tmp_path):
     data = load_data(parse_recipe(TINY))
     (tmp_path / "c.csv").write_text("prompt,completion\n" + "\n".join(f"say {n},c" for n in range(30)))
     table = family.Adapt(anchors=9, files=(*files, str(tmp_path / "c.csv")))
-    assert [task for task, _, _ in find_anchors(table, data.steer, data.tokenizer, 96).picked] == [0, 1, 2] * 3
-    picked = find_anchors(family.Adapt(anchors=20, files=tuple(files)), data.steer, data.tokenizer, 96).picked
+    assert [task for task, _, _ in find_anchors(table.needs(), data, 96).picked] == [0, 1, 2] * 3
+    picked = find_anchors(family.Adapt(anchors=20, files=tuple(files)).needs(), data, 96).picked
     assert [task for task, _, _ in picked] == [0, 1] * 10
     done = run(tmp_path / "run", f"weights={{type: adapt, anchors: 20, files: {json.dumps(files)}}}")
     own = run(tmp_path / "own", "weights={type: adapt, anchors: 20}")

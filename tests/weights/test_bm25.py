@@ -10,6 +10,7 @@ import pytest
 
 from apportion import weights as family
 from apportion._errors import ApportionError
+from apportion.signals import Seen
 from apportion.weights.bm25 import K1, B, index, mean_scores
 from tests.training.runs import history, ledger, run
 
@@ -53,7 +54,7 @@ def test_it_agrees_with_bm25s_asked_query_by_query():
 
 def test_weights_are_the_sigmoid_of_scores_from_zero_to_one():
     pool, anchors = texts(50, 4), texts(5, 5)
-    w = family.Bm25(tau=0.5).weigh(pool, anchors)
+    w = family.Bm25(tau=0.5).weigh(Seen(texts=pool, anchor_texts=anchors))
     scores = mean_scores(index(pool, 30), anchors, 50, 30)
     assert (float(w.min()), float(w.max())) == pytest.approx((0.5, 1 / (1 + math.exp(-2))))
     assert w.argsort().tolist() == scores.argsort(kind="stable").tolist()
@@ -62,16 +63,16 @@ def test_weights_are_the_sigmoid_of_scores_from_zero_to_one():
 def test_more_of_the_anchors_words_weigh_more():
     anchors = [np.array([1, 2, 3])]
     near, far = np.array([1, 2, 3, 9]), np.array([7, 8, 9, 9])
-    w = family.Bm25().weigh([near, far, near[:2]], anchors)
+    w = family.Bm25().weigh(Seen(texts=[near, far, near[:2]], anchor_texts=anchors))
     assert w[0] > w[2] > w[1] == 0.5
 
 
 def test_nothing_shared_and_a_tau_too_small_are_refused():
     pool = texts(20, 6)
     with pytest.raises(ApportionError, match="shares a token with an anchor"):
-        family.Bm25().weigh(pool, [np.array([500, 501])])
+        family.Bm25().weigh(Seen(texts=pool, anchor_texts=[np.array([500, 501])]))
     with pytest.raises(ApportionError, match=r"'weights\.tau' is 1e-09"):
-        family.Bm25(tau=1e-9).weigh([np.array([1, 2]), np.array([1, 3])], [np.array([1, 2])])
+        family.Bm25(tau=1e-9).weigh(Seen(texts=[np.array([1, 2]), np.array([1, 3])], anchor_texts=[np.array([1, 2])]))
 
 
 def test_without_bm25s_the_sentence_says_what_to_install(monkeypatch):
@@ -89,7 +90,7 @@ def test_without_bm25s_the_sentence_says_what_to_install(monkeypatch):
 
 def test_a_run_takes_each_examples_own_weight_and_charges_no_pass(tmp_path):
     """The recorded means are those of the drawn examples' weights, worked out apart from the trainer."""
-    from apportion.plans.anchors import find_anchors, pool_weights
+    from apportion.plans.anchors import find_anchors
     from apportion.plans.build import load_data, make_sampler
     from apportion.plans.recipe import overridden, parse_recipe
     from tests.training.runs import TINY
@@ -99,7 +100,10 @@ def test_a_run_takes_each_examples_own_weight_and_charges_no_pass(tmp_path):
     recipe = parse_recipe(overridden(TINY, ["weights=bm25"]))
     data = load_data(recipe)
     method = recipe.weighting()
-    pool = pool_weights(method, data.tasks, find_anchors(method, data.steer, data.tokenizer, 96))
+    texts = [[task.train.example(i)[0] for i in range(len(task.train))] for task in data.tasks.tasks]
+    picked = find_anchors(method.needs(), data, 96).picked
+    seen = Seen(texts=[ids for each in texts for ids in each], anchor_texts=[s.example(i)[0] for _, s, i in picked])
+    pool = method.weigh(seen).split([len(each) for each in texts])
     sampler = make_sampler(recipe, data, recipe.method())
     for record in history(done)[1:6]:
         draws = sampler.draw(np.full(20, 1 / 20), 8)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from apportion import weights as family
+from apportion.signals import Seen
 from apportion.weights.linupper import linupper
 from tests.training.runs import history, ledger, run, weights
 
@@ -27,7 +28,7 @@ def test_the_formula(r):
 
 
 def test_it_is_flat_above_the_middle_and_rises_below():
-    w = family.LinUpper().weigh(torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0]))
+    w = family.LinUpper().weigh(Seen(losses=torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])))
     assert w[2] == w[3] == w[4]
     assert w[0] < w[1] < w[2]
     assert float(w[2] / w[0]) == pytest.approx(math.exp(1 / 0.4), rel=1e-5)

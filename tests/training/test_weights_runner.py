@@ -187,7 +187,7 @@ def test_the_plan_prices_anchors_and_second_looks():
     )
     assert adapt.accounts["train"] == upper.accounts["train"] == plain.accounts["train"]
     data = load_data(parse_recipe(TINY))
-    anchors = sum(int(split.processed[i]) for half in data.steer for _, split, i in half[:400])
+    anchors = sum(int(split.processed[i]) for half in data.held_out.steer for _, split, i in half[:400])
     more = adapt.accounts["validation"]["processed"] - plain.accounts["validation"]["processed"]
     assert 0 < more <= -(-plain.steps // 5) * anchors
     assert upper.accounts["meta"]["flops"] == pytest.approx(plain.accounts["train"]["flops"] / 3, rel=0.05)
