@@ -13,8 +13,8 @@ from apportion.signals.losses import task_losses
 from apportion.tasks.batches import Batch
 from apportion.tasks.validation import batched, rotating
 
-# Stretches of the pools that a plan looks at: they differ in length.
-SAMPLED_TURNS = 4
+# Stretches of the pools that a plan looks at, in turns: they differ in length.
+SAMPLED_TURNS = 8
 
 
 class ValidationLosses(TaskSignal):
@@ -64,17 +64,15 @@ class ValidationLosses(TaskSignal):
 
     def price(self, outlook: Outlook) -> Cost:
         """Return the cost of all measurements: when they are due, and training has paid for them."""
-        measured = [batch for turn in range(SAMPLED_TURNS) for batch in self._stretch(turn)]
-        once = cost_of(measured, self.bench.prices.forward).times(1 / SAMPLED_TURNS)
         step = outlook.draws * outlook.draw.flops / outlook.steps
-        return once.times(self._measurements(once.flops, step, outlook.steps))
-
-    def _measurements(self, once: float, step: float, steps: int) -> int:
-        """Return how many measurements of ``once`` FLOPs a run of ``steps`` steps of ``step`` FLOPs makes."""
-        count = due = 0
-        while (at := max(due, math.ceil((count + 1) * once / (self._max_cost * step)))) < steps:
-            count, due = count + 1, at + self._refresh
-        return count
+        sampled = [cost_of(self._stretch(turn), self.bench.prices.forward) for turn in range(SAMPLED_TURNS)]
+        spent, count, due = Cost(), 0, 0
+        while True:
+            wanted = spent + sampled[count % SAMPLED_TURNS]
+            at = max(due, math.ceil(wanted.flops / (self._max_cost * step)))
+            if at >= outlook.steps:
+                return spent
+            spent, count, due = wanted, count + 1, at + self._refresh
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the pools, and what was spent; batches that are due are made again of the same examples."""

@@ -1,0 +1,53 @@
+"""What a plan says of a method is what a run of it spends, on every account, to within a tenth."""
+
+from __future__ import annotations
+
+import pytest
+
+from apportion.mixtures import MIXTURES
+from apportion.plans.plan import plan_recipe
+from apportion.plans.recipe import overridden, parse_recipe
+from apportion.plans.run import run_recipe
+from apportion.tasks import load_tasks
+from apportion.weights import WEIGHTS
+from tests.training.runs import TINY
+
+SMALL = overridden(
+    TINY,
+    ["tasks={source: playground, scale: 0.2, max_length: 96}", "budget=6000", "training.per_device_eval_batch_size=32"],
+)
+NAMES = load_tasks(source="playground", scale=0.2).names
+SHARES = {name: (i + 1) / sum(range(len(NAMES) + 1)) for i, name in enumerate(NAMES)}
+SETTINGS = {"fixed": {"shares": SHARES}}
+ACCUMULATED = {"training.per_device_train_batch_size": 4, "training.gradient_accumulation_steps": 2}
+CELLS = {
+    **{f"mixture-{name}": {"mixture": {"type": name, **SETTINGS.get(name, {})}} for name in MIXTURES},
+    **{f"weights-{name}": {"weights": {"type": name}} for name in WEIGHTS},
+    **{f"weights-{name}-accumulated": {"weights": {"type": name}, **ACCUMULATED} for name in ("adapt", "linupper")},
+    **{f"adapt-refresh-{n}": {"mixture": {"type": "adapt", "refresh": n}} for n in (5, 6, 7, 20)},
+    **{
+        f"adapt-{name}": {"mixture": {"type": "adapt", "estimator": name, "refresh": 40, "examples_per_task": 1}}
+        for name in ("forward", "unrolled")
+    },
+    "in-flops": {"budget": "2e10 FLOPs", "mixture": "adapt", "weights": "adapt"},
+    "in-processed": {"budget": "20k processed", "mixture": {"type": "uniform", "unit": "tokens"}},
+    "in-flops-accumulated": {"budget": "2e10 FLOPs", "weights": "linupper", **ACCUMULATED},
+    "every-step-read": {"mixture": {"type": "adapt", "refresh": 25, "reads": None}},
+    "few-steps": {"budget": 300, "training.per_device_train_batch_size": 32, "validation.every": 0.05},
+    "packed-lora": {"packing": True, "lora": {"r": 4}, "mixture": {"type": "adapt", "refresh": 20}},
+    "targets": {"targets": {"tasks": ["copy", "reverse"]}, "mixture": {"type": "adapt", "refresh": 20}},
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_planned_is_spent_within_a_tenth_on_every_account(tmp_path, name):
+    values = overridden(SMALL, [f"{key}={value}" for key, value in CELLS[name].items() if "." in key])
+    recipe = parse_recipe({**values, **{key: value for key, value in CELLS[name].items() if "." not in key}})
+    plan = plan_recipe(recipe)
+    spent = run_recipe(recipe, tmp_path / "run").summary["spent"]
+    assert {account for account, of in spent.items() if of["flops"]} == {
+        account for account, of in plan.accounts.items() if of["flops"]
+    }
+    for account, planned in plan.accounts.items():
+        for column in ("supervised", "processed", "flops"):
+            assert planned[column] == pytest.approx(spent[account][column], rel=0.1), (account, column)
