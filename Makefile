@@ -11,7 +11,7 @@ export APPORTION_DATA ?= $(abspath ../shared/data)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint bench
+.PHONY: help install run test lint bench site
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -41,3 +41,9 @@ bench: export OMP_WAIT_POLICY = PASSIVE
 bench: $(STAMP) ## Run every benchmark, one after the other; each prints its table.
 	$(PIP) -e '.[bench]'
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+site: export NO_MKDOCS_2_WARNING = 1
+site: $(STAMP) ## Build the documentation into site/; a warning is an error.
+	$(PIP) -e '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "$(BIN)/python -m http.server -d site shows it."

@@ -1,5 +1,6 @@
 """The reference of recipes says what the code says: every key, every default; and links lead somewhere."""
 
+import datetime
 import re
 from pathlib import Path
 
@@ -96,3 +97,50 @@ def test_links_and_paths_lead_somewhere(page):
     for target in re.findall(r"`((?:src|tests|docs|recipes|examples|benchmarks)/[\w./*<>-]+)`", text):
         if "<" not in target:
             assert list(ROOT.glob(target)) or (ROOT / target).exists(), target
+
+
+PROSE = [page for page in PAGES if page.name != "CHANGELOG.md"]
+
+
+def long_lines(text):
+    """Lines of prose over 100 columns: tables, code blocks, headings, and what one link or code span makes long are not."""
+    text = re.sub(r"^(```|~~~).*?^\1\s*$", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [line for line in text.splitlines() if not line.startswith(("|", "    ", "!["))]
+    whole = re.compile(r"\[[^\]]*\]\([^)]*\)|`[^`]*`|https?://\S+")
+    return [line for line in lines if len(line) > 100 and len(whole.sub("", line).strip()) > 1]
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.name)
+def test_prose_is_at_most_100_columns_wide(page):
+    assert long_lines(page.read_text("utf-8")) == []
+
+
+def test_wide_lines_are_told_from_what_may_be_wide():
+    prose, link = "word " * 21, f"[{'a' * 60}]({'b' * 60}.md)"
+    assert long_lines(f"{prose}\n- {prose}\n  {prose}") == [prose, f"- {prose}", f"  {prose}"]
+    assert long_lines(f"see {link}") == [f"see {link}"]
+    assert long_lines(f"| {prose} |\n\n    {prose}\n\n{link},\n```\n{prose}\n```\n{'word ' * 19}") == []
+
+
+def entries(text):
+    """Number and date of each entry of the decisions, None where there is none."""
+    parts = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    found = []
+    for part in parts:
+        number, date = re.match(r"(\d+)\. \S", part), re.match(r".*\n(\d{4}-\d\d-\d\d)\n\n- What: ", part)
+        found.append((number and int(number[1]), date and date[1]))
+    return found
+
+
+def test_decisions_are_numbered_without_gaps_and_dated():
+    text = (ROOT / "docs" / "decisions.md").read_text("utf-8")
+    found = entries(text)
+    assert [number for number, _ in found] == list(range(1, len(found) + 1))
+    assert all(date and datetime.date.fromisoformat(date) for _, date in found)
+    for word in ("What", "Why", "Else"):
+        assert text.count(f"\n- {word}: ") == len(found)
+
+
+def test_an_entry_without_number_or_date_is_seen():
+    text = "# D\n\n## 1. One\n2026-11-22\n\n- What: a\n\n## Two\n\n- What: b\n\n## 4. Four\n\n- What: c\n"
+    assert entries(text) == [(1, "2026-11-22"), (None, None), (4, None)]

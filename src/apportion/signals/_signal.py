@@ -114,7 +114,7 @@ class Feedback:
     ``progress`` is the share of the budget spent, in [0, 1]. ``losses`` (T,): each task's mean loss over supervised
     tokens on the steering part of its validation split. ``target_losses`` (V,): the same of each target; the losses
     themselves where the targets are the tasks. ``alignment`` (T,): s_i, the first-order decrease of the
-    objective in one training step that task i's share of the batch accounts for: r_i * eta * <g_i, u> in
+    objective in one training step that task i's share of the batch accounts for: ``r_i * eta * <g_i, u>`` in
     expectation, r_i being the rate that its examples are drawn at (p_i, where p shares out examples) and u the
     objective's gradient (through the optimizer's preconditioner).
     """

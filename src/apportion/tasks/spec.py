@@ -30,7 +30,7 @@ class TasksSpec(Config):
 
     Paths may hold ``~`` and ``${NAME}``; they are filled in when the tasks are read, so a spec can be written down again.
 
-    Args:
+    Attributes:
         source: A source's name; left out, it is inferred from ``path``.
         names: Keep these tasks only, in the collection's order.
         split_with: Tasks that these are split together with, by their inputs alone, as where instructions stand apart: the

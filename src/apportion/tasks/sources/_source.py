@@ -31,7 +31,7 @@ def paths_of(path: Paths) -> list[tuple[str, str]]:
 class Source(Config):
     """Where tasks come from. Its fields are the source's own keys of the recipe's ``tasks`` block.
 
-    Args:
+    Attributes:
         instruction: ``prompt``: what a task asks for is part of its prompts; ``apart``: it leaves them and stands on the
             task, ``RawTask.instruction``, the same for all of its examples.
     """
