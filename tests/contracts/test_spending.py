@@ -18,7 +18,9 @@ SMALL = overridden(
 )
 NAMES = load_tasks(source="playground", scale=0.2).names
 SHARES = {name: (i + 1) / sum(range(len(NAMES) + 1)) for i, name in enumerate(NAMES)}
-SETTINGS = {"fixed": {"shares": SHARES}}
+# Those that measure seldom do so often enough here for one time more or less to be under a tenth.
+OFTEN = {"refresh": 5, "max_cost": 0.5}
+SETTINGS = {"fixed": {"shares": SHARES}, "loss": OFTEN, "progress": OFTEN}
 ACCUMULATED = {"training.per_device_train_batch_size": 4, "training.gradient_accumulation_steps": 2}
 CELLS = {
     **{f"mixture-{name}": {"mixture": {"type": name, **SETTINGS.get(name, {})}} for name in MIXTURES},
