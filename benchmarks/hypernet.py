@@ -41,10 +41,10 @@ from transformers import T5Config
 from apportion.models.flops import ModelFlops
 from apportion.models.loading import build_model, load_tokenizer
 from apportion.models.specs import LoraSpec, ModelSpec
+from apportion.models.tagi.adapting import TagiModel
 from apportion.models.tagi.export import adapter, write_adapter
 from apportion.models.tagi.prices import TagiPrices
-from apportion.models.tagi.spec import HypernetSpec
-from apportion.models.tagi.tagi import Tagi
+from apportion.models.tagi.spec import Tagi
 from apportion.plans.hypernet import encode_instructions
 from apportion.signals.losses import example_losses
 from apportion.tasks import TasksSpec
@@ -84,9 +84,9 @@ def autocast(device: str) -> torch.autocast:
     return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 
 
-def make_tagi(kl: float, device: str) -> Tagi:
-    spec = HypernetSpec.model_validate({"rank": RANK, "kl": kl})
-    return Tagi(build_model(SPEC, None, lora=None, seed=0), spec, INSTRUCTIONS).to(device)
+def make_tagi(kl: float, device: str) -> TagiModel:
+    spec = Tagi.model_validate({"rank": RANK, "kl": kl})
+    return TagiModel(build_model(SPEC, None, lora=None, seed=0), spec, INSTRUCTIONS).to(device)
 
 
 class Training:
@@ -212,7 +212,7 @@ def print_flops() -> None:
     for lengths in LENGTHS:
         setting = Setting(*lengths)
         for name, config in (("T5-base", base), ("T5-XL", large)):
-            specs = [HypernetSpec.model_validate({"rank": 32, **way}) for way in ways]
+            specs = [Tagi.model_validate({"rank": 32, **way}) for way in ways]
             found = [relative_flops(config, spec, setting) for spec in specs]
             cells = [*lengths, f"{paper_ratio(setting):.2f}", name, *(f"{ratio:.2f}" for ratio in found)]
             print("|", " | ".join(map(str, cells)), "|")

@@ -9,7 +9,7 @@ import pytest
 from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Mixture
 from apportion.models.specs import LoraSpec, ModelSpec, TokenizerSpec
-from apportion.models.tagi.spec import HypernetSpec, TeachersSpec
+from apportion.models.tagi.spec import Tagi, TeachersSpec
 from apportion.plans.recipe import Recipe, ValidationSpec
 from apportion.tasks import SOURCES, TasksSpec
 from apportion.tasks.sources._rows import RowSource
@@ -22,8 +22,8 @@ SPECS = {
     "model": ModelSpec,
     "model.tokenizer": TokenizerSpec,
     "lora": LoraSpec,
-    "hypernet": HypernetSpec,
-    "hypernet.teachers": TeachersSpec,
+    "hypernet": Tagi,
+    "kind.teachers": TeachersSpec,
     "tasks": TasksSpec,
     "validation": ValidationSpec,
 }

@@ -67,9 +67,9 @@ def _natural(**changes: Any) -> Arm:  # noqa: ANN401
 ARMS: dict[str, dict[str, Arm]] = {
     "synthetic": {
         "tagi": Arm({}),
-        **{f"head_{name}": Arm({"hypernet": {"head": name}}) for name in OTHER_HEADS},
+        **{f"head_{name}": Arm({"kind": {"type": "tagi", "head": name}}) for name in OTHER_HEADS},
         "t5": Arm({"model": T5}),
-        "t5_fusion_memory": Arm({"model": T5, "hypernet": {"fusion": True, "memory": True}}),
+        "t5_fusion_memory": Arm({"model": T5, "kind": {"type": "tagi", "fusion": True, "memory": True}}),
         "concat": Arm(IN_PROMPT, needs=("tagi",)),
         "no_instruction": Arm(APART, needs=("tagi",)),
     },
@@ -198,7 +198,9 @@ def prepared(name: str) -> dict[str, Any]:
     texts = {"source": "jsonl", "path": str(DATA["natural"] / "text.jsonl"), "validation": 0.01, "max_length": 128}
     if name == "teachers":
         trained = {"run": None, "budget": "30%", "learning_rate": 3.0e-3}
-        return recipe_of("natural", {"hypernet": {"start": None, "kl": 0, "teachers": trained}}, 0) | {"budget": "1k"}
+        return recipe_of("natural", {"kind": {"type": "tagi", "start": None, "kl": 0, "teachers": trained}}, 0) | {
+            "budget": "1k"
+        }
     stage = {"stage": "pretrain", "start": None, "kl": 0, "teachers": None}
     ways = {
         "base": {},
@@ -208,7 +210,7 @@ def prepared(name: str) -> dict[str, Any]:
     }
     values = recipe_of("natural", {"hypernet": ways[name]}, 0) | {"tasks": texts, "budget": "300k"}
     if name == "base":
-        del values["hypernet"]
+        del values["kind"]
         values |= {"model": BASE, "budget": "1.2M"}
         values["training"] = {**values["training"], "learning_rate": 3.0e-3}
     return values

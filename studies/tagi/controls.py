@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from apportion.models.loading import load_model
+from apportion.models.tagi.adapting import Output, TagiModel
 from apportion.models.tagi.slots import Factors, Given
-from apportion.models.tagi.tagi import Output, Tagi
 from apportion.plans.hypernet import encode_instructions, load_hypernet
 from apportion.signals.losses import example_nll, mean_by_task
 from apportion.tasks.batches import Batch, collate
@@ -126,7 +126,7 @@ def loss(
     return float(mean_by_task(sums, counts, torch.tensor(tasks), len(names)).mean())
 
 
-def mean_factors(model: Tagi, instructions: Sequence[Tensor]) -> Factors:
+def mean_factors(model: TagiModel, instructions: Sequence[Tensor]) -> Factors:
     """Return factors whose product is the mean of the tasks' A B: the tasks' side by side along the rank."""
     with torch.no_grad():
         made = [model.factors(model.read(ids[None], torch.ones_like(ids[None])).pooled) for ids in instructions]
@@ -144,7 +144,7 @@ class _Adapted:
 
     takes_batches = True
 
-    def __init__(self, model: Tagi, fixed: Factors | None) -> None:
+    def __init__(self, model: TagiModel, fixed: Factors | None) -> None:
         self.model, self.fixed = model, fixed
 
     def _given(self, tasks: Tensor) -> Given | None:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from apportion._errors import ApportionError, nearest
-from apportion.models.tagi.spec import HypernetSpec
-from apportion.models.tagi.tagi import check_base
+from apportion.models.tagi.adapting import check_base
+from apportion.models.tagi.spec import Tagi
 
 Terms = dict[str, float]
 
@@ -41,8 +41,8 @@ class Setting:
                 raise ApportionError(f"A setting's {name} is {value}: it must be at least 1.")
 
 
-def tagi_flops(config: Any, spec: HypernetSpec, setting: Setting) -> Terms:  # noqa: ANN401
-    """Price answering all instances of one task with a `Tagi` model.
+def tagi_flops(config: Any, spec: Tagi, setting: Setting) -> Terms:  # noqa: ANN401
+    """Price answering all instances of one task with a `TagiModel` model.
 
     Once a task: ``instruction``, its reading by the base's encoder (a decoder-only model's layers), ``generator``, what
     writes the adapter, and fusion's keys and values. For each instance: ``encoder``, ``decoder`` and ``lm_head`` of the
@@ -56,7 +56,7 @@ def tagi_flops(config: Any, spec: HypernetSpec, setting: Setting) -> Terms:  # n
         setting: Lengths and number of instances.
 
     Raises:
-        ApportionError: A base or option that `Tagi` does not take, or modules that the base does not have.
+        ApportionError: A base or option that `TagiModel` does not take, or modules that the base does not have.
     """
     check_base(config, spec)
     shape, n, t = _shape_of(config), setting.instances, setting.instruction
@@ -81,15 +81,15 @@ def standard_flops(config: Any, setting: Setting) -> Terms:  # noqa: ANN401
     """Price answering all instances with the base model alone, which reads the instruction with each; terms as above.
 
     Raises:
-        ApportionError: A base that `Tagi` does not take.
+        ApportionError: A base that `TagiModel` does not take.
     """
-    check_base(config, HypernetSpec.model_validate({}))
+    check_base(config, Tagi.model_validate({}))
     long = setting.instruction + setting.input
     terms = _base_terms(_shape_of(config), _answering(config, long, setting.output, long))
     return {term: setting.instances * cost for term, cost in terms.items()}
 
 
-def relative_flops(config: Any, spec: HypernetSpec, setting: Setting) -> float:  # noqa: ANN401
+def relative_flops(config: Any, spec: Tagi, setting: Setting) -> float:  # noqa: ANN401
     """Return `tagi_flops` over `standard_flops`, all terms."""
     return sum(tagi_flops(config, spec, setting).values()) / sum(standard_flops(config, setting).values())
 
@@ -190,7 +190,7 @@ def _slots(shape: _Shape, modules: list[str]) -> list[_Linear]:
     known = dict.fromkeys(linear.name for linear in shape.linears)
     for module in modules:
         if module not in known:
-            raise ApportionError(f"'hypernet.modules' names '{module}', no layer of the model{nearest(module, known)}.")
+            raise ApportionError(f"'kind.modules' names '{module}', no layer of the model{nearest(module, known)}.")
     return [linear for linear in shape.linears if linear.name in modules]
 
 
@@ -198,7 +198,7 @@ def _adapters(slots: list[_Linear], tokens: Mapping[str, int], rank: int) -> flo
     return sum(2.0 * rank * (slot.d_in + slot.d_out) * slot.layers * tokens[slot.place] for slot in slots)
 
 
-def _generator(config: Any, spec: HypernetSpec, slots: list[_Linear]) -> float:  # noqa: ANN401
+def _generator(config: Any, spec: Tagi, slots: list[_Linear]) -> float:  # noqa: ANN401
     """Price one adapter: the code from the pooled instruction, then what ``hypernets.heads`` does for each slot."""
     code, hidden, rank = spec.code, spec.hidden, spec.rank
     # Before the output layers, of which a diagonal head has the r scales alone.

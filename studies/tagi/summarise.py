@@ -15,7 +15,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from apportion.models.loading import model_config
-from apportion.models.tagi.spec import HypernetSpec
+from apportion.models.tagi.spec import Tagi
 from apportion.plans.recipe import parse_recipe
 from studies.slices import recorded
 from studies.tagi.cells import DATA, Cell, cells, spent
@@ -57,7 +57,7 @@ def _relative(cell: Cell) -> float:
     recipe = parse_recipe(cell.recipe())
     config = model_config(recipe.model, None)
     setting = _lengths(str(recipe.model.name))
-    if isinstance(recipe.hypernet, HypernetSpec):
+    if isinstance(recipe.hypernet, Tagi):
         return float(relative_flops(config, recipe.hypernet, setting))
     if cell.instructed:
         return 1.0

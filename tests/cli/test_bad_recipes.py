@@ -258,9 +258,9 @@ def test_a_model_by_its_name_alone():
 
 
 def test_a_hypernet_from_scratch_learns_both_keys_at_once(capsys, recipe):
-    change = ("--set", "hypernet={}", "--set", "tasks.instruction=apart")
-    ask(capsys, "plan", recipe, *change).refuses("set 'hypernet.base: all' and 'hypernet.kl: 0'")
-    both = {"hypernet": {"base": "all", "kl": 0}}
+    change = ("--set", "kind={type: tagi, }", "--set", "tasks.instruction=apart")
+    ask(capsys, "plan", recipe, *change).refuses("set 'kind.base: all' and 'kind.kl: 0'")
+    both = {"kind": {"type": "tagi", "base": "all", "kl": 0}}
     values = yaml.safe_load(RECIPE)
     values["tasks"]["instruction"] = "apart"
     assert parse_recipe({**values, **both}).hypernet.base == "all"

@@ -28,27 +28,27 @@ NAMED = "model={name: somewhere}"
 # What is set, and what the sentence must say.
 MISTAKES = [
     # Typos and values.
-    ("hypernet.hed=diagonal", "Unknown key 'hypernet.hed' (did you mean 'head'?)"),
-    ("hypernet.teachers.grups={copy: a}", "Unknown key 'hypernet.teachers.grups' (did you mean 'groups'?)"),
-    ("hypernet.head=per_leyer", "'hypernet.head' is 'per_leyer': must be"),
-    ("hypernet.head=none", "'head: none' leaves nothing that reads instructions"),
-    ("hypernet.rank=0", "'hypernet.rank' is 0"),
-    ("hypernet.alpha=0", "'hypernet.alpha' is 0"),
-    ("hypernet.kl=-1", "'hypernet.kl' is -1"),
-    ("hypernet.kl=.nan", "'hypernet.kl' is nan"),
-    ("hypernet.ins=-1", "'ins' is a weight of at least 0"),
-    ("hypernet.ins=sigmod", "'hypernet.ins"),
-    ("hypernet.temperature=0", "'hypernet.temperature' is 0"),
-    ("hypernet.modules=[]", "'hypernet.modules'"),
-    ("hypernet.modules=[q_prj]", "'q_prj', no layer of the model (did you mean 'q_proj'?)"),
-    ("hypernet.modules=[lm_head]", "'lm_head', whose weight is the embeddings' too"),
+    ("kind.hed=diagonal", "Unknown key 'kind.hed' (did you mean 'head'?)"),
+    ("kind.teachers.grups={copy: a}", "Unknown key 'kind.teachers.grups' (did you mean 'groups'?)"),
+    ("kind.head=per_leyer", "'kind.head' is 'per_leyer': must be"),
+    ("kind.head=none", "'head: none' leaves nothing that reads instructions"),
+    ("kind.rank=0", "'kind.rank' is 0"),
+    ("kind.alpha=0", "'kind.alpha' is 0"),
+    ("kind.kl=-1", "'kind.kl' is -1"),
+    ("kind.kl=.nan", "'kind.kl' is nan"),
+    ("kind.ins=-1", "'ins' is a weight of at least 0"),
+    ("kind.ins=sigmod", "'kind.ins"),
+    ("kind.temperature=0", "'kind.temperature' is 0"),
+    ("kind.modules=[]", "'kind.modules'"),
+    ("kind.modules=[q_prj]", "'q_prj', no layer of the model (did you mean 'q_proj'?)"),
+    ("kind.modules=[lm_head]", "'lm_head', whose weight is the embeddings' too"),
     # Base models.
     (GPT2, "families t5, llama, qwen3, not 'gpt2'"),
     (GEMMA, "families t5, llama, qwen3, not 'gemma3_text'"),
-    ("hypernet.base=frozen", "from scratch has to be trained along", "'hypernet.base: all'"),
-    ("hypernet.base=norms_and_embeddings", "from scratch has to be trained along"),
-    ("hypernet.kl=1", "cannot be its own teacher", "'hypernet.kl: 0'"),
-    ("hypernet.memory=true", "'hypernet.memory' is for encoder-decoder models"),
+    ("kind.base=frozen", "from scratch has to be trained along", "'kind.base: all'"),
+    ("kind.base=norms_and_embeddings", "from scratch has to be trained along"),
+    ("kind.kl=1", "cannot be its own teacher", "'kind.kl: 0'"),
+    ("kind.memory=true", "'kind.memory' is for encoder-decoder models"),
     # Instructions.
     ("tasks.instruction=prompt", "set 'tasks.instruction: apart'"),
     ("model.config.max_position_embeddings=20", "has", "tokens but the model"),
@@ -60,10 +60,10 @@ MISTAKES = [
     ("training.gradient_checkpointing=true", "'training.gradient_checkpointing' does not go with a 'hypernet'"),
     ("training.neftune_noise_alpha=5", "'training.neftune_noise_alpha' does not go with a 'hypernet'"),
     # Stages, starts and teachers.
-    ("hypernet.stage=pretrain", "leave out 'tasks.instruction'"),
-    ("hypernet.start=nowhere", "'hypernet.start' names 'nowhere', which is no finished run"),
-    ("hypernet={base: all, kl: 1, teacher: ./nowhere}", "'hypernet.teacher' is './nowhere': There is no folder"),
-    ("hypernet.teachers={}", "LoRA teachers need a base model that is trained"),
+    ("kind.stage=pretrain", "leave out 'tasks.instruction'"),
+    ("kind.start=nowhere", "'kind.start' names 'nowhere', which is no finished run"),
+    ("kind={type: tagi, base: all, kl: 1, teacher: ./nowhere}", "'kind.teacher' is './nowhere': There is no folder"),
+    ("kind.teachers={}", "LoRA teachers need a base model that is trained"),
     # Budgets.
     ("budget=1", "may not reach for one example"),
     ("budget=1000 FLOPs", "may not reach for one example"),
@@ -107,22 +107,22 @@ class TestStarts:
 
     def test_another_head_or_shape_is_refused(self, tmp_path):
         first = hyper(tmp_path / "first", "budget=50").path
-        for setting in ("hypernet.head=diagonal", "hypernet.rank=3", "hypernet.fusion=true", "hypernet.code=4"):
+        for setting in ("kind.head=diagonal", "kind.rank=3", "kind.fusion=true", "kind.code=4"):
             with pytest.raises(ApportionError, match=r"'hypernet\.start': .* must agree with this one's\.$"):
-                hyper(tmp_path / "second", f"hypernet.start={first}", setting)
+                hyper(tmp_path / "second", f"kind.start={first}", setting)
             assert not (tmp_path / "second").exists()
-        hyper(tmp_path / "second", f"hypernet.start={first}", "budget=50")
+        hyper(tmp_path / "second", f"kind.start={first}", "budget=50")
 
     def test_an_ordinary_run_is_refused(self, tmp_path):
         folder = self.folder(tmp_path, {"model.embed_tokens.weight": torch.zeros(2, 2)})
         with pytest.raises(ApportionError, match=r"does not have model\.embed_tokens\.weight"):
-            hyper(tmp_path / "second", f"hypernet.start={folder}")
+            hyper(tmp_path / "second", f"kind.start={folder}")
 
 
 class TestPlans:
     def test_a_plan_is_of_the_starting_mixture_and_writes_nothing(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        for settings in ((), (T5, "hypernet.memory=true"), ("budget=2e9 FLOPs",)):
+        for settings in ((), (T5, "kind.memory=true"), ("budget=2e9 FLOPs",)):
             plan = plan_recipe(parse_recipe(overridden(SCRATCH, settings)))
             assert plan.accounts["train"]["flops"] > plan.accounts["validation"]["flops"] > 0
             assert 0 < plan.parameters["trainable"] == plan.parameters["total"]

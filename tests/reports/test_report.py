@@ -59,7 +59,16 @@ def page(root):
         ({}, "base, 1.47M parameters, all trained"),
         ({"lora": {"r": 8}}, "base, 1.47M parameters, LoRA, 617k trained (r 8)"),
         (
-            {"hypernet": {"stage": "finetune", "head": "per_layer", "rank": 8, "base": "frozen", "kl": 5.0}},
+            {
+                "kind": {
+                    "type": "tagi",
+                    "stage": "finetune",
+                    "head": "per_layer",
+                    "rank": 8,
+                    "base": "frozen",
+                    "kl": 5.0,
+                }
+            },
             "base, 1.47M parameters, hypernetwork, 617k trained (stage finetune, head per_layer, rank 8, base frozen)",
         ),
     ],

@@ -7,9 +7,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, T5Config
 
 from apportion._errors import ApportionError
 from apportion.budget.prices import Work
+from apportion.models.tagi.adapting import TagiModel
 from apportion.models.tagi.prices import TagiPrices
-from apportion.models.tagi.spec import HypernetSpec
-from apportion.models.tagi.tagi import Tagi
+from apportion.models.tagi.spec import Tagi
 from apportion.tasks.batches import Batch, collate
 from tests.tiny import tiny_config
 
@@ -51,7 +51,7 @@ def counted(run):
 
 
 def tagi_of(config, spec, setting):
-    return Tagi(base_of(config), spec, [torch.full((setting.instruction,), 7)]).eval()
+    return TagiModel(base_of(config), spec, [torch.full((setting.instruction,), 7)]).eval()
 
 
 OPTIONS = [
@@ -71,7 +71,7 @@ def ends(kind):
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 @pytest.mark.parametrize(("kind", "options"), OPTIONS, ids=str)
 def test_the_terms_add_up_to_what_torchs_flop_counter_sees(kind, options, setting):
-    config, spec = config_of(kind), HypernetSpec(**options)
+    config, spec = config_of(kind), Tagi(**options)
     # The counter's hooks fail on views of parameters that require gradients.
     model = tagi_of(config, spec, setting).requires_grad_(False)
     batch = batch_of(setting.input - ends(kind), setting.output, setting.instances)
@@ -82,7 +82,7 @@ def test_the_terms_add_up_to_what_torchs_flop_counter_sees(kind, options, settin
 
 @pytest.mark.parametrize(("kind", "options"), OPTIONS, ids=str)
 def test_the_terms_add_up_to_the_prices_that_the_ledger_is_charged(kind, options):
-    config, spec, setting = config_of(kind), HypernetSpec(**options), SETTINGS[1]
+    config, spec, setting = config_of(kind), Tagi(**options), SETTINGS[1]
     prices = TagiPrices.of(tagi_of(config, spec, setting))
     examples = ((0, setting.input - ends(kind), setting.output),) * setting.instances
     charged = prices.reading_all() + prices.forward(Work(0, 0, examples))
@@ -113,8 +113,8 @@ def v1_1(**sizes):
 BASE = v1_1(d_model=768, d_ff=2048, num_heads=12, num_layers=12, num_decoder_layers=12)
 XL = v1_1(d_model=2048, d_ff=5120, num_heads=32, num_layers=24, num_decoder_layers=24)
 PAPERS = Setting(320, 200, 20, 100)
-FUSED = HypernetSpec(rank=32, fusion=True, memory=True)
-ADAPTER = HypernetSpec(rank=32)
+FUSED = Tagi(rank=32, fusion=True, memory=True)
+ADAPTER = Tagi(rank=32)
 
 
 def test_the_papers_formula_gives_its_figure():
@@ -157,7 +157,7 @@ def test_without_what_the_paper_leaves_out_the_ratio_is_nearly_its():
 def test_each_option_changes_its_own_terms_alone():
     plain = tagi_flops(BASE, ADAPTER, PAPERS)
     for option, terms in (("fusion", {"fusion"}), ("memory", {"memory"}), ("head", {"generator"})):
-        other = HypernetSpec(rank=32, **{option: "diagonal" if option == "head" else True})
+        other = Tagi(rank=32, **{option: "diagonal" if option == "head" else True})
         changed = tagi_flops(BASE, other, PAPERS)
         assert {term for term in plain if plain[term] != changed[term]} == terms
 
@@ -166,12 +166,12 @@ def test_each_option_changes_its_own_terms_alone():
     ("make", "said"),
     [
         (lambda: Setting(320, 200, 20, 0), "A setting's instances is 0: it must be at least 1"),
-        (lambda: tagi_flops(BASE, HypernetSpec(modules=["qq"]), PAPERS), "'hypernet.modules' names 'qq'.*'q'"),
+        (lambda: tagi_flops(BASE, Tagi(modules=["qq"]), PAPERS), "'kind.modules' names 'qq'.*'q'"),
         (
             lambda: tagi_flops(tiny_config("gemma3_text"), ADAPTER, PAPERS),
             "families t5, llama, qwen3, not 'gemma3_text'",
         ),
-        (lambda: tagi_flops(tiny_config("llama"), FUSED, PAPERS), "'hypernet.memory' is for encoder-decoder models"),
+        (lambda: tagi_flops(tiny_config("llama"), FUSED, PAPERS), "'kind.memory' is for encoder-decoder models"),
     ],
     ids=["no_instances", "unknown_module", "unsupported_base", "memory_without_encoder"],
 )

@@ -21,7 +21,7 @@ from apportion.tasks.batches import work_of
 from tests.training.hypernets import SCRATCH, T5, hyper, recipe
 from tests.training.runs import history, ledger
 
-FUSED = "hypernet.fusion=true"
+FUSED = "kind.fusion=true"
 ADAPT = "mixture={type: adapt, estimator: forward, refresh: 8, examples_per_task: 1}"
 
 
@@ -85,7 +85,7 @@ class TestMethods:
         ),
         ("mixture={type: progress, refresh: 5, max_cost: 0.5, examples_per_task: 2}", "weights=bm25"),
         (ADAPT, "weights=uniform"),
-        (ADAPT, "hypernet.memory=true"),
+        (ADAPT, "kind.memory=true"),
     )
 
     @pytest.mark.parametrize(("settings", "family"), zip(SETTINGS, ["llama", "t5", "llama", "t5"], strict=True))
@@ -102,7 +102,7 @@ class TestMethods:
         shutil.copytree(llama["model"]["name"], still)
         config = json.loads((still / "config.json").read_text()) | {"attention_dropout": 0.0}
         (still / "config.json").write_text(json.dumps(config))
-        start = {**llama, "model": {"name": str(still)}, "hypernet": llama["hypernet"] | {"kl": 5.0}}
+        start = {**llama, "model": {"name": str(still)}, "hypernet": llama["kind"] | {"kl": 5.0}}
         common = ("weights={type: linupper, warmup: 1}", "budget=300")
         whole = hyper(tmp_path / "whole", *common, start=start)
         cut = ("training.per_device_train_batch_size=4", "training.gradient_accumulation_steps=2")
@@ -152,10 +152,10 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("family", "settings"),
         [
-            ("scratch", (T5, "hypernet.memory=true")),
-            ("llama", ("hypernet.base=norms_and_embeddings", "hypernet.head=diagonal")),
-            ("t5", (FUSED, "hypernet.memory=true")),
-            ("llama", ("hypernet.base=all", "hypernet.kl=0", "hypernet.head=none", FUSED)),
+            ("scratch", (T5, "kind.memory=true")),
+            ("llama", ("kind.base=norms_and_embeddings", "kind.head=diagonal")),
+            ("t5", (FUSED, "kind.memory=true")),
+            ("llama", ("kind.base=all", "kind.kl=0", "kind.head=none", FUSED)),
         ],
     )
     def test_its_model_measures_what_the_run_reported(self, tmp_path, request, family, settings):
@@ -174,8 +174,8 @@ class TestFolder:
         assert float(found.mean()) == pytest.approx(done.summary["final"]["macro"], rel=1e-6)
 
     def test_a_run_that_starts_from_a_trained_base_keeps_it(self, tmp_path, llama):
-        first = hyper(tmp_path / "first", "hypernet.base=all", "hypernet.kl=0", start=llama)
-        settings = (f"hypernet.start={first.path}", "budget=200")
+        first = hyper(tmp_path / "first", "kind.base=all", "kind.kl=0", start=llama)
+        settings = (f"kind.start={first.path}", "budget=200")
         second = hyper(tmp_path / "second", *settings, start=llama)
         shutil.rmtree(first.path)
         self.measures(second, recipe("budget=200", start=llama))

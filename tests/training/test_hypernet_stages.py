@@ -32,7 +32,7 @@ def texts(tmp_path):
     (tmp_path / "texts" / "plain.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return (
         f"tasks={{source: jsonl, path: {tmp_path / 'texts'}, max_length: 64}}",
-        "hypernet.stage=pretrain",
+        "kind.stage=pretrain",
     )
 
 
@@ -57,7 +57,7 @@ class TestPretraining:
 
     def test_a_run_starts_where_it_ended(self, tmp_path, llama, texts):
         first = hyper(tmp_path / "first", *texts, "budget=300", start=llama)
-        parsed = recipe(f"hypernet.start={first.path}", "budget=100", start=llama)
+        parsed = recipe(f"kind.start={first.path}", "budget=100", start=llama)
         model = make_model(parsed, load_data(parsed))
         for name, value in load_file(first.path / "model" / "model.safetensors").items():
             assert torch.equal(model.state_dict()[name], value)
@@ -73,12 +73,12 @@ class TestPretraining:
 
     def test_it_has_no_teachers(self, llama, texts):
         with pytest.raises(ApportionError, match="plain text has no tasks to have 'teachers' for"):
-            recipe(*texts, "hypernet.teachers={}", start=llama)
+            recipe(*texts, "kind.teachers={}", start=llama)
 
 
 class TestLogitTeachers:
     def test_another_model_teaches_and_is_not_saved(self, tmp_path, llama):
-        named = (f"hypernet.teacher={llama['model']['name']}", "budget=100")
+        named = (f"kind.teacher={llama['model']['name']}", "budget=100")
         taught = hyper(tmp_path / "taught", *named, start=llama)
         itself = hyper(tmp_path / "itself", "budget=100", start=llama)
         # It is the base by another way: the same losses, and the same price.
@@ -87,15 +87,15 @@ class TestLogitTeachers:
 
     def test_one_of_another_kind_is_refused(self, tmp_path, llama, t5):
         with pytest.raises(ApportionError, match="a teacher needs the base model's vocabulary, and an encoder where"):
-            hyper(tmp_path / "run", f"hypernet.teacher={t5['model']['name']}", start=llama)
+            hyper(tmp_path / "run", f"kind.teacher={t5['model']['name']}", start=llama)
         assert not (tmp_path / "run").exists()
 
 
 class TestLoraTeachers:
-    SETTINGS = ("budget=200", "hypernet.kl=0", "hypernet.ins=1.0")
+    SETTINGS = ("budget=200", "kind.kl=0", "kind.ins=1.0")
 
     def test_they_are_trained_charged_and_serve_again(self, tmp_path, llama):
-        settings = (*self.SETTINGS, "hypernet.teachers={budget: 100, groups: {copy: a, reverse: a, upper: b}}")
+        settings = (*self.SETTINGS, "kind.teachers={budget: 100, groups: {copy: a, reverse: a, upper: b}}")
         done = hyper(tmp_path / "run", *settings, start=llama)
         folders = sorted((done.path / "teachers").iterdir())
         assert [folder.name for folder in folders] == ["0-a", "1-b"]
@@ -110,7 +110,7 @@ class TestLoraTeachers:
         assert all(yaml.safe_load(text)["tasks"]["split_with"] == ["copy", "reverse", "upper"] for text in tasks)
 
         # Their adapters serve again, to the same end and at the same charge.
-        again = (*settings, f"hypernet.teachers.run={done.path}")
+        again = (*settings, f"kind.teachers.run={done.path}")
         second = hyper(tmp_path / "again", *again, start=llama)
         assert weights(second) == weights(done) and ledger(second)["accounts"] == ledger(done)["accounts"]
         alone = hyper(tmp_path / "alone", *self.SETTINGS, start=llama)
@@ -126,7 +126,7 @@ class TestLoraTeachers:
         assert not (tmp_path / "poor").exists()
 
     def test_a_stop_between_them_changes_nothing(self, tmp_path, llama):
-        settings = (*self.SETTINGS, "hypernet.teachers={budget: 60}", "training.lr_scheduler_type=cosine")
+        settings = (*self.SETTINGS, "kind.teachers={budget: 60}", "training.lr_scheduler_type=cosine")
         whole = hyper(tmp_path / "whole", *settings, start=llama)
         (tmp_path / "broken").mkdir()
         shutil.copy(whole.path / "recipe.yaml", tmp_path / "broken")
@@ -139,10 +139,10 @@ class TestLoraTeachers:
     @pytest.mark.parametrize(
         ("setting", "sentence"),
         [
-            ("hypernet.teachers={groups: {copyy: a}}", r"Unknown task 'copyy' .*did you mean 'copy'"),
-            ("hypernet.teachers={run: nowhere}", "has no finished teacher for 'copy'"),
-            ("hypernet.teachers={budget: lots}", "The budget 'lots' is not a budget"),
-            ("hypernet.teachers={budget: 1}", "may not reach for one example"),
+            ("kind.teachers={groups: {copyy: a}}", r"Unknown task 'copyy' .*did you mean 'copy'"),
+            ("kind.teachers={run: nowhere}", "has no finished teacher for 'copy'"),
+            ("kind.teachers={budget: lots}", "The budget 'lots' is not a budget"),
+            ("kind.teachers={budget: 1}", "may not reach for one example"),
         ],
     )
     def test_mistakes_leave_nothing(self, tmp_path, llama, setting, sentence):
@@ -152,9 +152,9 @@ class TestLoraTeachers:
 
     def test_what_cannot_have_them(self, tmp_path, llama, t5):
         with pytest.raises(ApportionError, match="not known before a budget in FLOPs is spent"):
-            hyper(tmp_path / "run", "hypernet.teachers={}", "budget=1e9 FLOPs", start=llama)
+            hyper(tmp_path / "run", "kind.teachers={}", "budget=1e9 FLOPs", start=llama)
         with pytest.raises(ApportionError, match="which train decoder-only models"):
-            hyper(tmp_path / "run", "hypernet.teachers={}", start=t5)
+            hyper(tmp_path / "run", "kind.teachers={}", start=t5)
         with pytest.raises(ApportionError, match="A plan does not price LoRA teachers"):
-            plan_recipe(recipe("hypernet.teachers={}", start=llama))
+            plan_recipe(recipe("kind.teachers={}", start=llama))
         assert not (tmp_path / "run").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 
 class Work(NamedTuple):
@@ -40,7 +40,12 @@ class Cost:
 
 
 class Prices(Protocol):
-    """What any model that is trained under a budget can say of its passes, in FLOPs."""
+    """What any model that is trained under a budget can say of its passes, in FLOPs.
+
+    ``itemised``: whether a pass's price depends on which examples share a batch, so that means over draws do not give it.
+    """
+
+    itemised: ClassVar[bool]
 
     def forward(self, work: Work) -> float:
         """Price a forward pass."""
@@ -52,6 +57,10 @@ class Prices(Protocol):
 
     def train(self, work: Work, *, recompute: bool = False) -> float:
         """Price a training step's forward and backward."""
+        ...
+
+    def ahead(self) -> Cost:
+        """Price what is read once before training; charged to `generate`."""
         ...
 
     def jvp(self, work: Work) -> float:

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from apportion._errors import ApportionError
-from apportion.cli import train as _train
-from apportion.cli._options import Assignments, Json, RecipeFile, RunOut, print_json, quiet_libraries, recipe_values
+from apportion.cli._options import Json, print_json, quiet_libraries
 
 hypernet = typer.Typer(
     help="Have LoRA adapters written from instructions.",
@@ -25,27 +23,8 @@ def _bare(context: typer.Context) -> None:
 
 
 @hypernet.command()
-def train(
-    recipe: RecipeFile,
-    assignments: Assignments = None,
-    out: RunOut = None,
-    as_json: Json = False,
-) -> None:
-    """Train a recipe's hypernetwork within its budget.
-
-    Where the folder holds an unfinished run of the same recipe, it goes on from its last checkpoint.
-    """
-    if recipe_values(recipe, assignments).get("hypernet") is None:
-        raise ApportionError(
-            f"The recipe '{recipe}' has no 'hypernet' block: add one, such as hypernet: {{head: per_layer}}, or use "
-            "'apportion train'."
-        )
-    _train.train(recipe, assignments, out, as_json)
-
-
-@hypernet.command()
 def adapter(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder of 'apportion hypernet train'.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder of a recipe of 'kind: tagi'.")],
     instruction: Annotated[str, typer.Option(help="What the adapter's task asks for.")],
     out: Annotated[Path, typer.Option(help="A new folder for the adapter, as PEFT reads it.")],
     as_json: Json = False,
@@ -54,7 +33,8 @@ def adapter(
     import time
 
     from apportion.models.tagi import export
-    from apportion.plans.hypernet import encode_instructions, load_hypernet
+    from apportion.models.tagi.building import encode_instructions
+    from apportion.plans.hypernet import load_hypernet
 
     quiet_libraries()
     model, tokenizer, base = load_hypernet(run)
@@ -64,8 +44,6 @@ def adapter(
     milliseconds = 1000 * (time.perf_counter() - started)
     export.write_adapter(model, factors, base, out)
     if as_json:
-        print_json({"adapter": str(out), "base": base, "rank": model.spec.rank, "milliseconds": round(milliseconds, 2)})
+        print_json({"adapter": str(out), "base": base, "r": model.spec.r, "milliseconds": round(milliseconds, 2)})
         return
-    typer.echo(
-        f"Adapter: {out}  (rank {model.spec.rank}, {len(factors)} layers, {milliseconds:.0f} ms)\nBase:    {base}"
-    )
+    typer.echo(f"Adapter: {out}  (rank {model.spec.r}, {len(factors)} layers, {milliseconds:.0f} ms)\nBase:    {base}")

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ from transformers import PretrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from apportion._errors import ApportionError
-from apportion.budget.prices import Work
+from apportion.budget.prices import Cost, Work
 
 _LENGTHS = (4, 8)
 # Each product by the position of its first operand.
@@ -63,6 +63,8 @@ class ModelFlops:
     Backward is structural: each product costs once more for each operand that needs a gradient, so frozen weights cost
     no weight gradient, and the first layer under frozen embeddings no input gradient.
     """
+
+    itemised: ClassVar[bool] = False
 
     forward_cost: _Line
     backward_cost: _Line
@@ -104,6 +106,10 @@ class ModelFlops:
     def in_run_read(self, tokens: float) -> float:
         """Price reading <grad l_k, u> from an ordinary backward pass: one product a trainable weight, 2 N_trainable."""
         return self.read_cost.at(Work(tokens, 0))
+
+    def ahead(self) -> Cost:
+        """Return nothing: nothing is read before training."""
+        return Cost()
 
     def jvp(self, work: Work) -> float:
         """Price a forward-mode pass along a direction of the trainable parameters: the primal pass and its tangent.

@@ -19,13 +19,9 @@ from apportion.budget import Budget, Ledger
 from apportion.budget.allowance import Allowance
 from apportion.budget.prices import Prices, Work
 from apportion.mixtures._mixture import Mixture, TaskSizes
-from apportion.models.flops import ModelFlops
-from apportion.models.loading import build_model, load_tokenizer
+from apportion.models.loading import load_tokenizer
 from apportion.models.specs import ModelSpec
-from apportion.models.tagi.prices import TagiPrices
-from apportion.models.tagi.tagi import Tagi
 from apportion.plans.anchors import find_anchors
-from apportion.plans.hypernet import cut_texts, make_hypernet
 from apportion.plans.recipe import Recipe
 from apportion.signals._signal import Bench
 from apportion.tasks import EncodedCollection, TasksSpec, load_encoded
@@ -78,18 +74,20 @@ def load_data(recipe: Recipe) -> Data:
     """
     # Arms and seeds of a comparison share their data: loaded once a process, and again when its bytes change.
     model, tasks = (json.dumps(block.model_dump(mode="json")) for block in (recipe.model, recipe.tasks))
-    pretrains = recipe.hypernet is not None and recipe.hypernet.stage == "pretrain"
-    data = _load(model, tasks, recipe.tasks.fingerprint(), pretrains)
+    tokenizer, encoded = _encoded(model, tasks, recipe.tasks.fingerprint())
+    data = _split(tokenizer, recipe.model_kind().encode(encoded))
     return data if recipe.targets is None else replace(data, targets=named_targets(data.held_out, recipe.targets.tasks))
 
 
 @lru_cache(maxsize=2)
-def _load(model: str, tasks: str, fingerprint: str, pretrains: bool) -> Data:
+def _encoded(model: str, tasks: str, fingerprint: str) -> tuple[PreTrainedTokenizerBase, EncodedCollection]:
     spec = validate(TasksSpec, json.loads(tasks), "tasks")
     tokenizer = load_tokenizer(validate(ModelSpec, json.loads(model), "model"), spec)
-    encoded = load_encoded(spec, tokenizer, spec.max_length)
-    if pretrains:
-        encoded = cut_texts(encoded)
+    return tokenizer, load_encoded(spec, tokenizer, spec.max_length)
+
+
+@lru_cache(maxsize=2)
+def _split(tokenizer: PreTrainedTokenizerBase, encoded: EncodedCollection) -> Data:
     held_out, exceptions = targets_of_tasks(encoded)
     return Data(tokenizer, encoded, held_out, held_out, (*encoded.findings, *exceptions))
 
@@ -146,14 +144,7 @@ def make_sampler(recipe: Recipe, data: Data, method: Mixture) -> TaskSampler:
 
 def make_model(recipe: Recipe, data: Data, *, meta: bool = False) -> torch.nn.Module:
     """Build or load the recipe's model; on the meta device only its shapes."""
-    if recipe.hypernet is not None:
-        return make_hypernet(recipe, recipe.hypernet, data.tasks, data.tokenizer, meta=meta)
-    return build_model(recipe.model, data.tokenizer, lora=recipe.lora, seed=recipe.seed, meta=meta)
-
-
-def prices_of(model: torch.nn.Module) -> Prices:
-    """Measure what the model's passes cost."""
-    return TagiPrices.of(model) if isinstance(model, Tagi) else ModelFlops.of(model)
+    return recipe.model_kind().build(recipe, data.tasks, data.tokenizer, meta=meta)
 
 
 def reported(recipe: Recipe, data: Data) -> list[Picked]:

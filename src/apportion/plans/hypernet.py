@@ -1,248 +1,34 @@
-"""A recipe's hypernetwork: put together to be trained, and loaded again from a run folder."""
+"""A finished run's hypernetwork, loaded again."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from peft import PeftConfig
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase
 
+from apportion._config import validate
 from apportion._errors import ApportionError
-from apportion.models.loading import build_model, load_model, load_tokenizer, model_config, quietly
+from apportion.models.loading import load_tokenizer
 from apportion.models.specs import ModelSpec
-from apportion.models.tagi.slots import Factors
-from apportion.models.tagi.spec import HypernetSpec
-from apportion.models.tagi.splitting import split_text
-from apportion.models.tagi.tagi import Tagi, check_base
-from apportion.plans.recipe import Recipe, parse_recipe, read_yaml
-from apportion.plans.teachers import groups_of
-from apportion.tasks import EncodedCollection, EncodedSplit, EncodedTask
-from apportion.tasks.encoded import IGNORED
-from apportion.tasks.encoder import Encoder
-from apportion.tasks.files import expand
-
-WEIGHTS = "model.safetensors"
-BASE = "base"
+from apportion.models.tagi.adapting import TagiModel
+from apportion.models.tagi.building import load_trained
+from apportion.models.tagi.kind import Tagi
+from apportion.plans.recipe import parse_recipe, read_yaml
 
 
-def limit_of(config: Any) -> int | None:  # noqa: ANN401
-    """Return how many tokens the encoder that reads instructions takes, None where there is no limit."""
-    # T5's positions are relative: the n_positions in its published configs bind nothing.
-    limit: int | None = getattr(config, "max_position_embeddings", None)
-    return limit
-
-
-def encode_instructions(
-    texts: Mapping[str, str],
-    tokenizer: PreTrainedTokenizerBase,
-    config: Any,  # noqa: ANN401
-) -> list[Tensor]:
-    """Return each task's instruction as token ids, (s,), with an encoder-decoder's end token behind them.
-
-    Raises:
-        ApportionError: One is empty, or longer than the encoder takes.
-    """
-    limit = limit_of(config)
-    encoder = Encoder(tokenizer, limit or 1)  # the length is for examples; instructions are never cut
-    found = []
-    for name, text in texts.items():
-        if not text.strip():
-            raise ApportionError(f"The instruction of {name} is empty: say what the task asks for.")
-        ids = encoder.instruction(text.strip())
-        if config.is_encoder_decoder:  # its encoder was pretrained on texts that end so
-            ids = np.append(ids, config.eos_token_id)
-        if limit is not None and len(ids) > limit:
-            raise ApportionError(
-                f"The instruction of {name} has {len(ids):,} tokens but the model's encoder takes {limit:,}: shorten it."
-            )
-        found.append(torch.from_numpy(ids.astype(np.int64)))
-    return found
-
-
-def make_hypernet(
-    recipe: Recipe, spec: HypernetSpec, tasks: EncodedCollection, tokenizer: PreTrainedTokenizerBase, *, meta: bool
-) -> Tagi:
-    """Build or load base model, hypernetwork and teacher; on the meta device only their shapes.
-
-    Raises:
-        ApportionError: An unsupported base, an instruction or example it cannot take, or a start or teacher that does not
-            load.
-    """
-    config = model_config(recipe.model, tokenizer)
-    check_base(config, spec)
-    if spec.teachers is not None and config.is_encoder_decoder:
-        raise ApportionError(
-            "LoRA teachers are ordinary runs, which train decoder-only models: leave out 'hypernet.teachers', or give "
-            "another 'model'."
-        )
-    instructions = []
-    if spec.stage == "finetune":
-        named = {f"task '{task.name}'": task.instruction for task in tasks}
-        instructions = encode_instructions(named, tokenizer, config)
-        _check_room(spec, config, instructions, tasks)
-    base = build_model(recipe.model, tokenizer, lora=None, seed=recipe.seed, meta=meta, encoder_decoder=True)
-    teacher = None
-    if spec.distils and spec.teacher != "self":
-        teacher = _load_teacher(spec.teacher, config, meta=meta)
-    set_seed(recipe.seed)
-    with torch.device("meta" if meta else "cpu"):
-        model = Tagi(base, spec, instructions, teacher=teacher)
-    if spec.start is not None:
-        _start(model, spec.start, meta=meta)
-    if meta and spec.teachers is not None:
-        # Nothing is aligned with these: they have the shapes that a step's price follows from.
-        shape = {s.name: (torch.empty(s.d_in, spec.rank), torch.empty(spec.rank, s.d_out)) for s in model.slots}
-        groups = groups_of(spec.teachers, tasks.names)
-        model.targets = {tasks.names.index(name): shape for names in groups.values() for name in names}
-    return model
-
-
-def _check_room(spec: HypernetSpec, config: Any, instructions: list[Tensor], tasks: EncodedCollection) -> None:  # noqa: ANN401
-    limit = limit_of(config)
-    if limit is None or not spec.distils:
-        return
-    for task, ids in zip(tasks, instructions, strict=True):
-        longest = max(int(split.processed.max()) for split in (task.train, task.validation) if len(split))
-        if len(ids) + longest > limit:
-            raise ApportionError(
-                f"A teacher reads an example of task '{task.name}' behind its instruction, {len(ids):,} + {longest:,} "
-                f"tokens, but the model takes {limit:,}: lower 'tasks.max_length', or set 'hypernet.kl: 0'."
-            )
-
-
-def _load_teacher(place: str, config: Any, *, meta: bool) -> nn.Module:  # noqa: ANN401
-    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    name, folder = place, expand(place)
-    try:
-        if (folder / "adapter_config.json").is_file():
-            name = str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
-        its = model_config(ModelSpec(name=name), None)
-    except ApportionError as error:
-        raise ApportionError(f"'hypernet.teacher' is '{place}': {error}") from None
-    if (its.vocab_size, its.is_encoder_decoder) != (config.vocab_size, config.is_encoder_decoder):
-        raise ApportionError(
-            f"'hypernet.teacher' is a {its.model_type} of {its.vocab_size:,} tokens, the base a {config.model_type} of "
-            f"{config.vocab_size:,}: a teacher needs the base model's vocabulary, and an encoder where it has one."
-        )
-    if not meta:
-        return load_model(kind, place, "teacher")
-    # Shapes are enough to price it; an adapter's are its base model's, to within what the adapter adds.
-    with torch.device("meta"):
-        shapes: nn.Module = kind.from_config(its)
-    return shapes
-
-
-def _start(model: Tagi, place: str, *, meta: bool) -> None:
-    """Load the weights of a finished hypernetwork into this one, of the same shapes."""
-    file = expand(place) / "model" / WEIGHTS
-    if not file.is_file():
-        raise ApportionError(f"'hypernet.start' names '{place}', which is no finished run of a hypernetwork.")
-    found = load_file(str(file))
-    known = dict(model.named_parameters())
-    # The base model is loaded already; of the hypernetwork, everything must be there.
-    for name in [*found, *(name for name in known if not name.startswith("base."))]:
-        if name not in known or name not in found or known[name].shape != found[name].shape:
-            raise ApportionError(
-                f"'hypernet.start': '{place}' does not have {name} in this one's shape: its 'hypernet' block and model must "
-                "agree with this one's."
-            )
-    if not meta:
-        model.load_state_dict(found, strict=False)
-
-
-def cut_texts(tasks: EncodedCollection) -> EncodedCollection:
-    """Return plain texts relabelled for pretraining: only what comes after the upper of two random cuts is supervised.
-
-    The model cuts the rest in instruction and input (`splitting.cut_of`). Texts under three tokens are left out.
-
-    Raises:
-        ApportionError: A task without a text that can be cut.
-    """
-    cut = []
-    for task in tasks:
-        splits = [
-            _cut_split(task.name, split, seed) for seed, split in enumerate((task.train, task.validation, task.test))
-        ]
-        cut.append(EncodedTask(task.name, splits[0], splits[1], splits[2]))
-    return EncodedCollection(cut, tasks.findings, f"{tasks.fingerprint}-cut")
-
-
-def _cut_split(name: str, split: EncodedSplit, seed: int) -> EncodedSplit:
-    ids, examples, keys = [], [], []
-    for index in range(len(split)):
-        tokens, labels = split.example(index)
-        if len(tokens) < 3:
-            continue
-        a, b, _ = split_text(tokens, np.random.default_rng([seed, index]))
-        labels = tokens.copy()
-        labels[: len(a) + len(b)] = IGNORED
-        ids.append(split.ids[index])
-        keys.append(int(split.keys[index]))
-        examples.append((tokens, labels))
-    if len(split) and not examples:
-        raise ApportionError(f"Task '{name}' has no text of three tokens or more to pretrain on.")
-    return EncodedSplit.from_arrays(ids, examples, keys)
-
-
-def teacher_factors(folder: Path) -> Factors:
-    """Return the factors of a PEFT LoRA adapter by slot, its scale folded into B: A (d_in, r), B (r, d_out).
-
-    Raises:
-        ApportionError: The folder holds no LoRA adapter.
-    """
-    try:
-        settings = json.loads((folder / "adapter_config.json").read_text("utf-8"))
-        tensors = load_file(str(folder / "adapter_model.safetensors"))
-    except (OSError, ValueError) as error:
-        raise ApportionError(f"The folder '{folder}' holds no LoRA adapter: {error}.") from None
-    scale = settings["lora_alpha"] / settings["r"]
-    found = {}
-    for key, value in tensors.items():
-        if key.endswith(".lora_A.weight"):
-            name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-            found[name] = (value.T.contiguous(), scale * tensors[key.replace("lora_A", "lora_B")].T.contiguous())
-    return found
-
-
-def save_base(model: Tagi, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, folder: Path) -> None:
-    """Save base model and tokenizer beside the hypernetwork where the base may not be the named one, unchanged."""
-    if not model.frozen or recipe.model.name is None or model.spec.start is not None:
-        with quietly():
-            model.base.save_pretrained(folder / BASE)
-        tokenizer.save_pretrained(folder / BASE)
-
-
-def load_hypernet(run: Path) -> tuple[Tagi, PreTrainedTokenizerBase, str]:
+def load_hypernet(run: Path) -> tuple[TagiModel, PreTrainedTokenizerBase, str]:
     """Return a finished run's hypernetwork in evaluation mode, its tokenizer, and the name or folder of its base model.
 
     Raises:
         ApportionError: The folder holds no finished run of a hypernetwork.
     """
     if not (run / "recipe.yaml").is_file():
-        raise ApportionError(f"'{run}' is no run folder: give the folder that 'apportion hypernet train' wrote.")
+        raise ApportionError(f"'{run}' is no run folder: give the folder that 'apportion train' wrote.")
     recipe = parse_recipe(read_yaml(run / "recipe.yaml"))
-    spec = recipe.hypernet
-    if spec is None:
-        raise ApportionError(f"The run '{run}' trained no hypernetwork: its recipe has no 'hypernet' block.")
+    if recipe.kind["type"] != "tagi":
+        raise ApportionError(f"The run '{run}' trained no hypernetwork: its recipe's 'kind' is {recipe.kind['type']}.")
     if not (run / "summary.json").is_file():
         raise ApportionError(f"The run '{run}' is not finished: the same command that began it goes on with it.")
-    folder = run / "model"
-    place = str(recipe.model.name)
-    for its in (expand(place), folder / BASE):  # an adapter names its base so that it is found from anywhere
-        place = str(its.absolute()) if its.is_dir() else place
-    tokenizer = load_tokenizer(ModelSpec(name=str(folder)), recipe.tasks)
-    named = recipe.model.model_copy(update={"name": place, "config": None})
-    model = Tagi(build_model(named, tokenizer, lora=None, seed=recipe.seed, encoder_decoder=True), spec, [])
-    try:
-        model.load_state_dict(load_file(str(folder / WEIGHTS)))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ApportionError(f"The hypernetwork in '{folder}' does not load: {str(error).splitlines()[0]}") from None
-    return model.eval(), tokenizer, place
+    settings = {key: value for key, value in recipe.kind.items() if key != "type"}
+    tokenizer = load_tokenizer(ModelSpec(name=str(run / "model")), recipe.tasks)
+    return load_trained(validate(Tagi, settings, "kind"), recipe, tokenizer, run / "model")

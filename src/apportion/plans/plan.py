@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from apportion._errors import ApportionError
 from apportion.models.loading import parameters
 from apportion.plans.advice import (
     Advice,
@@ -21,15 +20,13 @@ from apportion.plans.advice import (
     advise_method,
     advise_validation,
 )
-from apportion.plans.build import Data, Setup, assemble, load_data, make_model, prices_of, report_batches
-from apportion.plans.fit import check_fit
+from apportion.plans.build import Data, Setup, load_data, report_batches
 from apportion.plans.recipe import Recipe
+from apportion.plans.run import Staged
 from apportion.plans.spending import (
     CADENCES,
     Expected,
     example_rates,
-    expected_spending,
-    reading_ahead,
     with_cadence,
 )
 from apportion.plans.timing import measured_pace, seconds_of, worth_timing
@@ -77,26 +74,23 @@ def plan_recipe(recipe: Recipe, *, timed: bool = False) -> Plan:
     Raises:
         ApportionError: Anything wrong with the recipe, data or model's config.
     """
-    if recipe.hypernet is not None and recipe.hypernet.teachers is not None:
-        raise ApportionError(
-            "A plan does not price LoRA teachers, runs of their own: leave out 'hypernet.teachers' to plan the rest."
-        )
     data = load_data(recipe)
     recipe = with_cadence(recipe, data)
-    model = make_model(recipe, data, meta=True)
-    flops = prices_of(model)
-    parts = assemble(recipe, data, flops, Path("plan"))
-    check_fit(model, data, parts, reading_ahead(flops))
-    expected = expected_spending(recipe, data, parts)
+    staged = Staged(recipe, data, Path("plan"))
+    staged.check()
+    accounts = {str(account): cost.as_dict() for account, cost in staged.price().items()}
+    training = staged.training
+    parts, expected = training.setup, training.expected
+    assert expected is not None
     p = parts.mixture.p.numpy()
-    counts = parameters(model)
+    counts = parameters(training.shapes)
     rate = measured_flops_per_second(parts.args.device, bool(parts.args.bf16))
-    step = expected.accounts["train"]["flops"] / expected.steps
-    tried = timed and recipe.hypernet is None and worth_timing(counts["total"], step, rate)
+    step = expected.accounts["train"].flops / expected.steps
+    tried = timed and training.kind.timed and worth_timing(counts["total"], step, rate)
     pace = measured_pace(recipe) if tried else None
     epochs = _epochs(recipe, data, p, expected.examples)
     memory = BYTES * (counts["total"] + 3 * counts["trainable"])
-    took = seconds_of(expected.accounts, expected.validations, pace, rate)
+    took = seconds_of(accounts, expected.validations, pace, rate)
     return Plan(
         budget=asdict(parts.ledger.budget),
         parameters=counts,
@@ -104,7 +98,7 @@ def plan_recipe(recipe: Recipe, *, timed: bool = False) -> Plan:
         examples=expected.examples,
         epochs=epochs,
         mixture=dict(zip(data.tasks.names, p.tolist(), strict=True)),
-        accounts=expected.accounts,
+        accounts=accounts,
         validation_every=recipe.validation.cadence,
         memory=memory,
         flops_per_second=rate,

@@ -14,8 +14,8 @@ from apportion._errors import ApportionError, shortened
 from apportion._yaml import load_yaml
 from apportion.budget import Budget
 from apportion.mixtures import MIXTURES
+from apportion.models import KINDS
 from apportion.models.specs import LoraSpec, ModelSpec
-from apportion.models.tagi.spec import HypernetSpec
 from apportion.objectives import OBJECTIVES
 from apportion.tasks import TasksSpec
 from apportion.weights import WEIGHTS
@@ -24,11 +24,19 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
     from apportion.mixtures._mixture import Mixture
+    from apportion.models import ModelKind
     from apportion.objectives._objective import Objective
     from apportion.weights._weighting import Weighting
 
 # A block may be given by its one word; this is the key that the word stands for.
-_WORDS = {"model": "name", "objective": "type", "mixture": "type", "weights": "type", "selection": "type"}
+_WORDS = {
+    "model": "name",
+    "kind": "type",
+    "objective": "type",
+    "mixture": "type",
+    "weights": "type",
+    "selection": "type",
+}
 
 # NumPy's legacy generator, which Hugging Face seeds too, takes no more.
 LARGEST_SEED = 2**32 - 1
@@ -100,7 +108,7 @@ class Recipe(Config):
 
     model: ModelSpec
     lora: LoraSpec | None = None
-    hypernet: HypernetSpec | None = None
+    kind: dict[str, Any] = Field(default_factory=lambda: {"type": "causal"})
     tasks: TasksSpec
     budget: str | int | float | dict[str, str | int | float]
     selection: SelectionSpec = SelectionSpec()
@@ -141,6 +149,10 @@ class Recipe(Config):
     def _named(cls, value: object, info: ValidationInfo) -> object:
         return as_block(str(info.field_name), value)
 
+    def model_kind(self) -> ModelKind:
+        """Return the kind of model the recipe names."""
+        return KINDS.build(self.kind, "kind")
+
     def aim(self) -> Objective:
         """Return the objective the recipe names."""
         return OBJECTIVES.build(self.objective, "objective")
@@ -156,7 +168,13 @@ class Recipe(Config):
     def resolved(self) -> dict[str, Any]:
         """Return the recipe as plain values with every default written out: enough to rerun."""
         values = self.model_dump(mode="json", exclude_none=True)
-        for family, method in (("objective", self.aim()), ("mixture", self.method()), ("weights", self.weighting())):
+        chosen = {
+            "kind": self.model_kind(),
+            "objective": self.aim(),
+            "mixture": self.method(),
+            "weights": self.weighting(),
+        }
+        for family, method in chosen.items():
             values[family] = {"type": values[family]["type"], **plain(method)}
         return values
 
@@ -237,8 +255,8 @@ def sketch(values: Mapping[str, Any]) -> Recipe:
     for key in recipe.training:
         if known and key not in known:
             raise ApportionError(unknown_key(f"training.{key}", sorted(known)))
-    if recipe.hypernet is not None:
-        _check_hypernet(recipe, recipe.hypernet)
+    if KINDS.check(recipe.kind) in KINDS:
+        recipe.model_kind().check(recipe)
     return recipe
 
 
@@ -256,52 +274,27 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     recipe = recipe.model_copy(update={"training": checked(recipe.training)})
     check_model_type(recipe.model)
     # Code of the user's own is run last, when nothing else is wrong.
-    families = ((recipe.objective, recipe.aim), (recipe.mixture, recipe.method), (recipe.weights, recipe.weighting))
+    families = (
+        (recipe.objective, recipe.aim),
+        (recipe.mixture, recipe.method),
+        (recipe.weights, recipe.weighting),
+        (recipe.kind, recipe.model_kind),
+    )
     for _, build in sorted(families, key=lambda family: ":" in str(family[0]["type"])):
         build()
-    if recipe.hypernet is not None:
-        _check_with_hypernet(recipe)
+    kind = recipe.model_kind()
+    kind.check(recipe)
+    _check_needs(recipe, kind)
     return recipe
 
 
-def _check_hypernet(recipe: Recipe, spec: HypernetSpec) -> None:
-    apart = (recipe.tasks.model_extra or {}).get("instruction") == "apart"
-    if (spec.stage == "finetune") != apart:
-        raise ApportionError(
-            "A hypernetwork reads instructions that stand apart from the prompts: set 'tasks.instruction: apart'."
-            if spec.stage == "finetune"
-            else "'hypernet.stage: pretrain' cuts its instructions out of plain text: leave out 'tasks.instruction'."
-        )
-    for key, given in (("lora", recipe.lora is not None), ("packing", recipe.packing)):
-        if given:
-            raise _no_hypernet(f"'{key}'")
-    own_teacher = spec.distils and spec.teacher == "self"
-    if spec.base != "all" and recipe.model.config is not None:
-        also = " and 'hypernet.kl: 0', for it cannot be its own teacher" if own_teacher else ""
-        raise ApportionError(
-            f"A base model from scratch has to be trained along: set 'hypernet.base: all'{also}; or give the 'model.name' "
-            "of one that is trained."
-        )
-    if spec.teachers is not None and recipe.model.config is not None:
-        raise ApportionError(
-            "LoRA teachers need a base model that is trained: give 'model.name', or leave out 'hypernet.teachers'."
-        )
-    if own_teacher and spec.base == "all":
-        raise ApportionError(
-            "A base model that is itself trained cannot be its own teacher: name another under 'hypernet.teacher', or set "
-            "'hypernet.kl: 0'."
-        )
-
-
-def _check_with_hypernet(recipe: Recipe) -> None:
-    for key in ("gradient_checkpointing", "neftune_noise_alpha", "activation_checkpointing"):
-        if recipe.training.get(key) not in (None, False):
-            raise _no_hypernet(f"'training.{key}'")
-    if any(signal.reads == "states" for signal in recipe.weighting().needs()):
-        raise _no_hypernet(f"'weights.type: {recipe.weights['type']}'")
-    if any(signal.reads == "backward" for signal in recipe.method().needs()):
-        raise _no_hypernet("'mixture.estimator: in_run'", "; 'estimator: forward' does the same by another way")
-
-
-def _no_hypernet(key: str, instead: str = "") -> ApportionError:
-    return ApportionError(f"{key} does not go with a 'hypernet', whose adapters belong to tasks{instead}.")
+def _check_needs(recipe: Recipe, kind: ModelKind) -> None:
+    """Refuse methods that read of a model what its kind does not give."""
+    blocks = (
+        (f"'weights.type: {recipe.weights['type']}'", recipe.weighting().needs()),
+        (f"'mixture.type: {recipe.mixture['type']}'", recipe.method().needs()),
+    )
+    for said, signals in blocks:
+        for reads in (signal.reads for signal in signals):
+            if reads not in kind.gives:
+                raise kind.refusal(said, f"; what it reads, {reads}, such a model does not give")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from apportion.budget.prices import Cost, Prices, Work
-from apportion.models.tagi.prices import TagiPrices
+from apportion.budget import Account
+from apportion.budget.prices import Cost, Work
 from apportion.plans.advice import MOST_SHARE, count_of
-from apportion.plans.build import Data, Setup, assemble, make_model, make_sampler, prices_of
+from apportion.plans.build import Data, Setup, assemble, make_model, make_sampler
 from apportion.plans.recipe import CADENCES, Recipe
 from apportion.signals._signal import Outlook, cost_of
 from apportion.tasks.batches import work_of
@@ -30,28 +30,36 @@ class Expected:
     steps: int
     examples: int
     validations: int
-    accounts: Mapping[str, Mapping[str, float]]
+    accounts: Mapping[Account, Cost]
     measured: Mapping[str, Mapping[str, float]]
 
     @property
     def flops(self) -> float:
         """FLOPs of all accounts."""
-        return sum(account["flops"] for account in self.accounts.values())
+        return sum(cost.flops for cost in self.accounts.values())
 
 
-def expected_spending(recipe: Recipe, data: Data, parts: Setup) -> Expected:
-    """Return what a run spends under its starting mixture, which a learnt one leaves."""
-    p, flops, budget = parts.mixture.p.numpy(), parts.prices, parts.ledger.budget
-    per_draw = _sampled(recipe, data, parts, p) if isinstance(flops, TagiPrices) else _expected(data, parts, p)
+def expected_spending(recipe: Recipe, data: Data, parts: Setup, before: float = 0.0) -> Expected:
+    """Return what training spends under its starting mixture, which a learnt one leaves.
+
+    Args:
+        recipe: What is trained.
+        data: Its tasks.
+        parts: Its budget and prices.
+        before: FLOPs that are spent before, out of a budget in FLOPs.
+    """
+    p, prices, budget = parts.mixture.p.numpy(), parts.prices, parts.ledger.budget
+    per_draw = _sampled(recipe, data, parts, p) if prices.itemised else _expected(data, parts, p)
     if budget.unit != "flops":
         examples = max(int(budget.limit / per_draw[budget.unit]), 1)
         return _spending(recipe, data, parts, examples, per_draw)
     # All accounts are paid from one budget: what is measured leaves the rest to train with.
-    examples = max(int(budget.limit / per_draw["train_flops"]), 1)
+    limit = budget.limit - before
+    examples = max(int(limit / per_draw["train_flops"]), 1)
     for _ in range(FLOP_ROUNDS):
         expected = _spending(recipe, data, parts, examples, per_draw)
-        each = (expected.flops - expected.accounts["validation"]["flops"]) / examples
-        examples = max(int(examples + (budget.limit - expected.flops) / each), 1)
+        each = (expected.flops - expected.accounts["validation"].flops) / examples
+        examples = max(int(examples + (limit - expected.flops) / each), 1)
     return _spending(recipe, data, parts, examples, per_draw)
 
 
@@ -61,25 +69,19 @@ def _spending(recipe: Recipe, data: Data, parts: Setup, examples: int, per_draw:
     validations = count_of(recipe.validation.cadence, steps)
     draw = Cost(per_draw["supervised"], per_draw["processed"], per_draw["train_flops"])
     outlook = Outlook(steps, examples, draw, per_draw["forward_flops"])
-    accounts = {
+    accounts: dict[Account, Cost] = {
         "train": draw.times(examples),
         "validation": cost_of(parts.report, prices.forward).times(validations),
         "meta": Cost(),
     }
-    measured = {}
+    measured: dict[str, dict[str, float]] = {}
     for runner in parts.runners:
         priced = runner.price(outlook)
         measured[runner.name] = {account: cost.flops for account, cost in priced.items()}
         accounts |= {account: accounts.get(account, Cost()) + cost for account, cost in priced.items()}
-    ahead = reading_ahead(prices)
-    if isinstance(prices, TagiPrices) and ahead:
-        accounts["generate"] = Cost(0.0, float(sum(prices.lengths)), ahead)
-    return Expected(steps, examples, validations, {name: cost.as_dict() for name, cost in accounts.items()}, measured)
-
-
-def reading_ahead(flops: Prices) -> float:
-    """Return the FLOPs of a hypernetwork's frozen base reading all instructions before it trains, else 0."""
-    return flops.reading_all() if isinstance(flops, TagiPrices) and flops.frozen else 0.0
+    if prices.ahead().flops:
+        accounts["generate"] = prices.ahead()
+    return Expected(steps, examples, validations, accounts, measured)
 
 
 def with_cadence(recipe: Recipe, data: Data) -> Recipe:
@@ -92,14 +94,13 @@ def with_cadence(recipe: Recipe, data: Data) -> Recipe:
     if recipe.validation.every is not None:
         return recipe
     uniform = {"mixture": {"type": "uniform"}, "weights": {"type": "uniform"}, "seed": 0}
-    parts = assemble(
-        recipe.model_copy(update=uniform), data, prices_of(make_model(recipe, data, meta=True)), Path("plan")
-    )
+    prices = recipe.model_kind().prices(make_model(recipe, data, meta=True))
+    parts = assemble(recipe.model_copy(update=uniform), data, prices, Path("plan"))
     for every in CADENCES:
         validation = recipe.validation.model_copy(update={"every": every})
         recipe = recipe.model_copy(update={"validation": validation})
         expected = expected_spending(recipe.model_copy(update=uniform), data, parts)
-        if expected.accounts["validation"]["flops"] <= MOST_SHARE * expected.flops:
+        if expected.accounts["validation"].flops <= MOST_SHARE * expected.flops:
             break
     return recipe
 

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from apportion.budget import ACCOUNTS, Ledger
-from apportion.plans.build import Data, Setup, assemble, load_data, make_model, make_trainer, prices_of
+from apportion.plans.build import Data, Setup, assemble, load_data, make_model, make_trainer
 from apportion.plans.recipe import Recipe, parse_recipe
 from apportion.signals.losses import task_losses
 from apportion.training.recorder import Recorder
@@ -100,7 +100,7 @@ def _timed(plain: str) -> Pace:
     data = load_data(recipe)
     model = _made_up(recipe, make_model(recipe, data, meta=True))
     with TemporaryDirectory() as folder:
-        parts = assemble(recipe, data, prices_of(model), Path(folder))
+        parts = assemble(recipe, data, recipe.model_kind().prices(model), Path(folder))
         parts.args.max_steps = MOST_STEPS
         started = time.perf_counter()
         trainer = _trainer(model, data, parts, Path(folder))

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
+from apportion.budget import Account
 from apportion.budget.prices import Cost, Work
 from apportion.signals._signal import Bench, Outlook, Signal
 from apportion.training.part import Part
@@ -42,9 +43,9 @@ class Runner(Part, Generic[S]):
         """Return the FLOPs that a training step over ``work`` costs more."""
         return sum(signal.step_price(work) for signal in self.signals)
 
-    def price(self, outlook: Outlook) -> dict[str, Cost]:
+    def price(self, outlook: Outlook) -> dict[Account, Cost]:
         """Return what is charged over a whole run, by account."""
-        found: dict[str, Cost] = {}
+        found: dict[Account, Cost] = {}
         for signal in self.signals:
             found[signal.account] = found.get(signal.account, Cost()) + signal.price(outlook)
         return found

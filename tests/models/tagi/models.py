@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from transformers import AutoModelForSeq2SeqLM, T5Config
 
+from apportion.models.tagi.adapting import TagiModel
 from apportion.models.tagi.heads import HEADS
-from apportion.models.tagi.spec import HypernetSpec
-from apportion.models.tagi.tagi import Tagi
+from apportion.models.tagi.spec import Tagi
 from apportion.tasks.batches import collate
 from apportion.tasks.encoded import IGNORED
 from tests.tiny import tiny_config, tiny_model
@@ -71,7 +71,7 @@ def make_tagi(family, *, dtype=torch.float32, stirred=True, lengths=(5, 9, 3), s
     on = make_base(family, dtype=dtype, seed=seed, **(config or {})) if on is None else on
     torch.manual_seed(seed)
     instructions = [torch.randint(3, VOCAB, (length,)) for length in lengths]
-    model = Tagi(on, HypernetSpec(**SMALL | spec), instructions).to(dtype)
+    model = TagiModel(on, Tagi(**SMALL | spec), instructions).to(dtype)
     if stirred:
         for part in filter(None, (model.pool, model.head, model.fusion)):
             stir(part)

@@ -77,7 +77,7 @@ class TestRefusals:
         model = make_tagi("t5", **ways)
         with pytest.raises(ApportionError, match=r"hypernet\.(fusion|memory): false") as caught:
             exported(model, 0, tmp_path / "adapter")
-        assert all(f"hypernet.{way}: false" in str(caught.value) for way in ways)
+        assert all(f"kind.{way}: false" in str(caught.value) for way in ways)
         assert not (tmp_path / "adapter").exists()
 
     def test_a_folder_that_is_taken(self, tmp_path):

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from apportion.budget.prices import Work
+from apportion.models.tagi.adapting import TagiModel
 from apportion.models.tagi.prices import TagiPrices
-from apportion.models.tagi.tagi import Tagi
 from apportion.signals.losses import example_losses, example_nll
 from tests.models.tagi.models import HEAD_NAMES, WAYS, base_config, batch_of, example, make_base, make_tagi
 
@@ -128,7 +128,7 @@ def test_shapes_alone_give_the_same_prices(family, ways):
     model = priced(family, base="norms_and_embeddings", kl=1.0, **ways)
     kind = AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM
     with torch.device("meta"):
-        shapes = Tagi(kind.from_config(base_config(family)), model.spec, model.instructions)
+        shapes = TagiModel(kind.from_config(base_config(family)), model.spec, model.instructions)
     work = batch_of(SEVERAL).work
     mine, theirs = TagiPrices.of(shapes), TagiPrices.of(model)
     assert mine.forward(work) == theirs.forward(work) and mine.train(work) == theirs.train(work)

@@ -9,20 +9,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from apportion._errors import ApportionError
+from apportion.models.tagi.adapting import TagiModel
 from apportion.models.tagi.slots import Factors
-from apportion.models.tagi.tagi import Tagi
 
 
-def adapter(model: Tagi, instruction: Tensor) -> Factors:
+def adapter(model: TagiModel, instruction: Tensor) -> Factors:
     """Return the adapter for one instruction's token ids (s,): A (1, d_in, r) and B (1, r, d_out) by slot.
 
     Cost: a pass of the base model's encoder over the instruction, and the generator's products.
     """
     ids = instruction[None].to(model.pool.weight.device)
-    return model.factors(model.read(ids, ids.new_ones(ids.shape)).pooled)
+    return model.factors(model.reader.read(ids, ids.new_ones(ids.shape)).pooled)
 
 
-def write_adapter(model: Tagi, factors: Factors, base: str, out: Path) -> None:
+def write_adapter(model: TagiModel, factors: Factors, base: str, out: Path) -> None:
     """Write ``adapter_config.json`` and ``adapter_model.safetensors``.
 
     Args:
@@ -49,7 +49,7 @@ def write_adapter(model: Tagi, factors: Factors, base: str, out: Path) -> None:
         tensors[f"base_model.model.{name}.lora_B.weight"] = b[0].T.detach().contiguous().cpu()
     LoraConfig(
         task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
-        r=model.spec.rank,
+        r=model.spec.r,
         lora_alpha=model.spec.alpha,
         target_modules=sorted({slot.name.rpartition(".")[2] for slot in model.slots}),
         base_model_name_or_path=base,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from apportion.budget.prices import Work
+from apportion.budget.prices import Cost, Work
 from apportion.models.flops import count_products
-from apportion.models.tagi.reading import Seq2SeqBatch, opening
+from apportion.models.tagi.adapting import TagiModel
+from apportion.models.tagi.layout import Seq2SeqBatch, opening
+from apportion.models.tagi.reading import Instructed
 from apportion.models.tagi.slots import Given
 from apportion.models.tagi.splitting import cut_of
-from apportion.models.tagi.tagi import Instructed, Tagi
 from apportion.tasks.batches import Batch, collate
 from apportion.tasks.encoded import IGNORED
 
@@ -27,7 +29,7 @@ _LENGTHS = (
 
 @dataclass(frozen=True)
 class TagiPrices:
-    """FLOPs of a `Tagi` model's passes.
+    """FLOPs of a `TagiModel`'s passes.
 
     A pass does three things, and each is a polynomial in the lengths n (tokens before the first supervised one), m (the
     rest) and s (the instruction): ``reading`` an instruction and ``writing`` its adapter, once for each task of a batch, and
@@ -39,8 +41,10 @@ class TagiPrices:
     token behind each text, else 0.
 
     Conventions as in ``budget.flops``. A frozen base reads each instruction once in a run: ``reading`` is charged apart
-    then, by `reading_all`, and is no part of a step.
+    then, by `ahead`, and is no part of a step.
     """
+
+    itemised: ClassVar[bool] = True
 
     lengths: tuple[int, ...]
     before: tuple[int, ...]
@@ -54,7 +58,7 @@ class TagiPrices:
     aligning: dict[int, float]
 
     @classmethod
-    def of(cls, model: Tagi) -> TagiPrices:
+    def of(cls, model: TagiModel) -> TagiPrices:
         """Measure a model, on the meta device or any other; its parameters are left alone.
 
         Raises:
@@ -68,21 +72,24 @@ class TagiPrices:
             "teaching": _solve(_LENGTHS, [_teaching(model, s + n, m) for n, m, s in _LENGTHS]),
         }
         given = next(iter(tasks.values())).given
-        compared = count_products(model, lambda: model.distances(given.factors))
-        lengths = tuple(len(ids) for ids in model.instructions)
+        compared = count_products(model, lambda: model.distiller.distances(given.factors))
+        lengths = tuple(len(ids) for ids in model.reader.instructions)
         start = getattr(model.config, "bos_token_id", None)
-        opens = [start is not None and int(ids[0]) == start for ids in model.instructions]
+        opens = [start is not None and int(ids[0]) == start for ids in model.reader.instructions]
         return cls(
             lengths,
-            tuple(len(opening(ids, model.end)) - opened for ids, opened in zip(model.instructions, opens, strict=True)),
+            tuple(
+                len(opening(ids, model.end)) - opened
+                for ids, opened in zip(model.reader.instructions, opens, strict=True)
+            ),
             int(model.end is not None),
-            model.frozen,
+            model.spec.frozen,
             model.spec.stage == "pretrain",
             solved["reading"],
             solved["writing"],
             solved["answering"],
             solved["teaching"]["forward"],
-            dict.fromkeys(model.targets, float(compared["forward"] + compared["backward"])),
+            dict.fromkeys(model.distiller.targets, float(compared["forward"] + compared["backward"])),
         )
 
     def forward(self, work: Work) -> float:
@@ -110,10 +117,13 @@ class TagiPrices:
         """Return 0: there is no in-run read through a hypernetwork."""
         return 0.0
 
-    def reading_all(self) -> float:
-        """Price reading every task's instruction once."""
+    def ahead(self) -> Cost:
+        """Price reading every task's instruction once, before training; nothing where the base changes."""
+        if not self.frozen or self.pretrains:
+            return Cost()
         s = np.array(self.lengths, dtype=np.float64)
-        return float(_monomials(np.stack([0 * s, 0 * s, s], 1)).sum(0) @ self.reading["forward"])
+        flops = float(_monomials(np.stack([0 * s, 0 * s, s], 1)).sum(0) @ self.reading["forward"])
+        return Cost(0.0, float(sum(self.lengths)), flops)
 
     def _pass(self, work: Work, kind: str) -> float:
         examples = self._examples(work)
@@ -161,7 +171,7 @@ class _Task:
     writing: dict[str, int]
 
     @classmethod
-    def of(cls, model: Tagi, s: int) -> _Task:
+    def of(cls, model: TagiModel, s: int) -> _Task:
         device = model.pool.weight.device
         ids = torch.ones((1, s), dtype=torch.long, device=device)
         # Nothing on the meta device can be looked into: without a mask a decoder would look for packed texts, with one an
@@ -169,25 +179,25 @@ class _Task:
         mask = None if model.config.is_encoder_decoder else torch.ones_like(ids)
         seen: list[Instructed] = []
         given: list[Given] = []
-        reading = count_products(model, lambda: seen.append(model.read(ids, mask)))
+        reading = count_products(model, lambda: seen.append(model.reader.read(ids, mask)))
         rows = torch.zeros(1, dtype=torch.long, device=device)
         writing = count_products(model, lambda: given.append(model.given(seen[0], rows)))
         return cls(seen[0], given[0], reading, writing)
 
 
-def _answering(model: Tagi, n: int, m: int, task: _Task) -> dict[str, int]:
+def _answering(model: TagiModel, n: int, m: int, task: _Task) -> dict[str, int]:
     example = _example(model, n, m)
     return count_products(model, lambda: model.logits(example, task.given, task.seen))
 
 
-def _teaching(model: Tagi, context: int, m: int) -> dict[str, int]:
+def _teaching(model: TagiModel, context: int, m: int) -> dict[str, int]:
     if not model.spec.distils:
         return dict.fromkeys(KINDS, 0)
     longer = _example(model, context, m)
-    return count_products(model.teacher, lambda: model.logits_of_teacher(longer))
+    return count_products(model.distiller.teacher, lambda: model.distiller.logits_of_teacher(longer))
 
 
-def _example(model: Tagi, context: int, rest: int) -> Batch | Seq2SeqBatch:
+def _example(model: TagiModel, context: int, rest: int) -> Batch | Seq2SeqBatch:
     device = model.pool.weight.device
     return (_parts if model.config.is_encoder_decoder else _batch)(context, rest, device)
 

@@ -1,108 +1,103 @@
-"""A batch laid out as a hypernetwork's base model reads it: encoder and decoder apart, instruction before, text in three."""
+"""Reading instructions: the base model's own encoder, unadapted, once for all where the base stays as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from torch import Tensor, nn
 
-from apportion.models.tagi.splitting import cut_of
-from apportion.tasks.batches import Batch
+from apportion.models.tagi.kind import Tagi
+from apportion.models.tagi.layout import stacked
 
 
 @dataclass(frozen=True)
-class Seq2SeqBatch:
-    """A batch for an encoder-decoder: input (B, n), decoder (B, m), ``positions`` (S,) flat into the decoder's logits.
+class Instructed:
+    """T instructions as the base model's encoder sees them: pooled (T, d), and token by token (T, s, d) with mask (T, s)."""
 
-    A mask is None where there is no padding.
+    pooled: Tensor
+    states: Tensor
+    mask: Tensor
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within the block the model is in evaluation mode."""
+    was = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was)
+
+
+class Reader:
+    """Reads tasks' instructions for a hypernetwork.
+
+    Args:
+        base: The base model.
+        spec: The kind's settings.
+        pool: What the pooled states are given to: the hypernetwork's precision and device.
+        instructions: Token ids of each task's instruction, with an encoder-decoder's end token behind it.
     """
 
-    input_ids: Tensor
-    input_mask: Tensor | None
-    decoder_ids: Tensor
-    decoder_mask: Tensor | None
-    positions: Tensor
+    def __init__(self, base: nn.Module, spec: Tagi, pool: nn.Linear, instructions: Sequence[Tensor]) -> None:
+        named: Any = base
+        self._base = named
+        self._spec, self._pool = spec, pool
+        self._pad = int(named.config.pad_token_id or 0)
+        self._read: dict[int, Instructed] = {}
+        self.instructions = [ids.cpu() for ids in instructions]
 
+    def instruct(self, instructions: Sequence[Tensor]) -> None:
+        """Put other tasks' instructions, (s,) token ids each, in the place of those there were."""
+        self.instructions = [ids.cpu() for ids in instructions]
+        self._read.clear()
 
-def contexts_of(batch: Batch) -> Tensor:
-    """Return how many tokens of each example come before its first supervised one, (B,)."""
-    lengths = batch.attention_mask[: len(batch)].sum(1)
-    column = batch.positions % batch.input_ids.shape[1] + 1
-    return lengths.scatter_reduce(0, batch.examples, column, "amin", include_self=True)
+    def read(self, ids: Tensor, mask: Tensor | None) -> Instructed:
+        """Encode instructions (T, s); no mask is for no padding.
 
+        Cost: a forward pass of the encoder (of a decoder-only model: of its layers) over them.
+        """
+        config = self._base.config
+        encoder = self._base.get_encoder() if config.is_encoder_decoder else self._base.get_decoder()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._spec.frozen):
+            cache = {} if config.is_encoder_decoder else {"use_cache": False}
+            seen = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True, **cache)
+            # The hypernetwork's precision is its own, whatever the base was loaded in.
+            last, first = (x.to(self._pool.weight.dtype) for x in (seen.last_hidden_state, seen.hidden_states[0]))
+            # TAGI's code pools first and last layer; it counts padding in, which is left out here.
+            mask = torch.ones_like(ids) if mask is None else mask
+            weight = mask[..., None].to(last.dtype)
+            pooled = ((last + first) * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return Instructed(pooled, last, mask)
 
-def ended(ids: Tensor, mask: Tensor, end: int, pad: int) -> tuple[Tensor, Tensor]:
-    """Return texts (B, n), padded on either side, with the end token behind each, and their mask, (B, n + 1) both."""
-    behind = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1, keepdim=True)
-    longer, its = (torch.cat([x, x.new_full((len(x), 1), fill)], 1) for x, fill in ((ids, pad), (mask, 0)))
-    return longer.scatter(1, behind, end), its.scatter(1, behind, 1)
+    def read_all(self) -> int:
+        """Read every task's instruction ahead of use, where the base is frozen; returns the number read."""
+        if not self._spec.frozen:
+            return 0
+        self.of(list(range(len(self.instructions))))
+        return len(self._read)
 
-
-def split_rows(batch: Batch, pad: int, start: int, end: int) -> Seq2SeqBatch:
-    """Give the encoder each example's tokens before the first supervised one, and the decoder the rest.
-
-    The encoder reads them as it was pretrained to read a text: ``end`` behind them.
-
-    The decoder reads ``start`` and then all of its tokens but the last, so that it predicts each from those before.
-    """
-    contexts, lengths = contexts_of(batch), batch.attention_mask[: len(batch)].sum(1)
-    rests = lengths - contexts
-    ids = batch.input_ids[: len(batch)]
-    columns = torch.arange(ids.shape[1], device=ids.device)
-    n, m = max(int(contexts.max()), 1), max(int(rests.max()), 1)
-    mask = (columns[None, :n] < contexts[:, None]).long()
-    input_ids = torch.where(mask.bool(), ids[:, :n], pad)
-    shifted = (contexts[:, None] + columns[None, : m - 1]).clamp(max=ids.shape[1] - 1)
-    decoder_ids = torch.cat([ids.new_full((len(ids), 1), start), ids.gather(1, shifted)], 1)
-    decoder_mask = (columns[None, :m] < rests[:, None]).long()
-    decoder_ids = torch.where(decoder_mask.bool(), decoder_ids, pad)
-    column = batch.positions % batch.input_ids.shape[1] + 1 - contexts[batch.examples]
-    return Seq2SeqBatch(*ended(input_ids, mask, end, pad), decoder_ids, decoder_mask, batch.examples * m + column)
-
-
-def stacked(rows: Sequence[Tensor], pad: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Return ids (T, s) and mask (T, s) of instructions, padded on the right."""
-    ids = pad_sequence(list(rows), batch_first=True, padding_value=pad).to(device)
-    lengths = torch.tensor([len(row) for row in rows], device=device)
-    return ids, (torch.arange(ids.shape[1], device=device)[None] < lengths[:, None]).long()
-
-
-def opening(instruction: Tensor, end: int | None) -> Tensor:
-    """Return what of an instruction (s,) can stand before an example: without the end token that it may have by itself."""
-    return instruction[:-1] if len(instruction) and int(instruction[-1]) == end else instruction
-
-
-def joined(batch: Batch, instructions: Sequence[Tensor], pad: int, bos: int | None, end: int | None) -> Batch:
-    """Return the batch with each example's instruction before it, what a teacher reads; one start token is enough."""
-    device, lengths = batch.input_ids.device, batch.attention_mask[: len(batch)].sum(1).tolist()
-    before = [opening(instructions[task], end).to(device) for task in batch.tasks.tolist()]
-    starts = [
-        int(bos is not None and head[0] == row[0] == bos) for head, row in zip(before, batch.input_ids, strict=False)
-    ]
-    rows = [
-        torch.cat([head, row[start:n]])
-        for head, row, start, n in zip(before, batch.input_ids, starts, lengths, strict=False)
-    ]
-    ids, mask = stacked(rows, pad, device)
-    heads = torch.tensor([len(head) - start for head, start in zip(before, starts, strict=True)], device=device)
-    column = batch.positions % batch.input_ids.shape[1] + heads[batch.examples]
-    return replace(batch, input_ids=ids, attention_mask=mask, positions=batch.examples * ids.shape[1] + column)
-
-
-def cut_rows(batch: Batch, pad: int) -> tuple[tuple[Tensor, Tensor], Batch]:
-    """Cut the first part off each plain text, as its instruction: its ids and mask, and the batch of what is left.
-
-    Where follows from the context's length alone (`cut_of`), so that the price of a pass does.
-    """
-    contexts, lengths = contexts_of(batch).tolist(), batch.attention_mask[: len(batch)].sum(1).tolist()
-    cuts = [cut_of(context) for context in contexts]
-    ids = batch.input_ids
-    heads = stacked([ids[k, :cut] for k, cut in enumerate(cuts)], pad, ids.device)
-    rest, mask = stacked(
-        [ids[k, cut:length] for k, (cut, length) in enumerate(zip(cuts, lengths, strict=True))], pad, ids.device
-    )
-    column = batch.positions % ids.shape[1] - torch.tensor(cuts, device=ids.device)[batch.examples]
-    return heads, replace(batch, input_ids=rest, attention_mask=mask, positions=batch.examples * rest.shape[1] + column)
+    def of(self, tasks: list[int]) -> Instructed:
+        """Return the instructions of these tasks, read now or, of a frozen base, once before."""
+        device = self._pool.weight.device
+        if not self._spec.frozen:
+            return self.read(*stacked([self.instructions[task] for task in tasks], self._pad, device))
+        # One at a time and without dropout: what is kept must not depend on when and beside what it was first read.
+        for task in tasks:
+            if task not in self._read:
+                with torch.no_grad(), evaluating(self._base):
+                    self._read[task] = self.read(*stacked([self.instructions[task]], self._pad, device))
+        found = [self._read[task] for task in tasks]
+        pooled = torch.cat([one.pooled for one in found])
+        if not (self._spec.fusion or self._spec.memory):
+            return Instructed(pooled, pooled[:, None], pooled.new_ones(len(found), 1))
+        states, mask = (
+            nn.utils.rnn.pad_sequence([t[0] for t in ts], batch_first=True)
+            for ts in zip(*((one.states, one.mask) for one in found), strict=True)
+        )
+        return Instructed(pooled, states, mask)

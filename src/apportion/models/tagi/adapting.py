@@ -6,9 +6,8 @@ Source: Liao et al. 2024 (arXiv 2406.12382); departures are listed in ``docs/tag
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,27 +16,19 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from apportion._errors import ApportionError
 from apportion.models.output import Output
-from apportion.models.tagi import distil
+from apportion.models.tagi.distilling import Distiller
 from apportion.models.tagi.fusion import Fusion, attach_fusion, attention_layers
 from apportion.models.tagi.heads import HEADS
-from apportion.models.tagi.reading import Seq2SeqBatch, cut_rows, ended, joined, split_rows, stacked
+from apportion.models.tagi.kind import Tagi
+from apportion.models.tagi.layout import Seq2SeqBatch, cut_rows, ended, split_rows
+from apportion.models.tagi.reading import Instructed, Reader
 from apportion.models.tagi.slots import Factors, Given, attach, find_slots, giving
-from apportion.models.tagi.spec import HypernetSpec
 from apportion.tasks.batches import Batch
 
 SUPPORTED = ("t5", "llama", "qwen3")
 
 
-@dataclass(frozen=True)
-class Instructed:
-    """T instructions as the base model's encoder sees them: pooled (T, d), and token by token (T, s, d) with mask (T, s)."""
-
-    pooled: Tensor
-    states: Tensor
-    mask: Tensor
-
-
-class Tagi(nn.Module):
+class TagiModel(nn.Module):
     """A base model that is adapted to each example's task by what it reads in the task's instruction.
 
     Called with a `Batch`, whose ``tasks`` say which instruction each example has. In training mode the result carries the
@@ -61,7 +52,7 @@ class Tagi(nn.Module):
     def __init__(
         self,
         base: nn.Module,
-        spec: HypernetSpec,
+        spec: Tagi,
         instructions: Sequence[Tensor],
         *,
         teacher: nn.Module | None = None,
@@ -75,14 +66,13 @@ class Tagi(nn.Module):
         check_base(config, spec)
         if teacher is None and spec.distils and spec.base == "norms_and_embeddings":
             teacher = self._apart(base)
-        self.instructions = [ids.cpu() for ids in instructions]
         self._pad = int(config.pad_token_id or 0)
         # What an encoder-decoder was pretrained to see behind every text that its encoder reads.
         self.end: Any = int(config.eos_token_id) if config.is_encoder_decoder else None
         self.slots = [] if spec.head == "none" else find_slots(base, spec.modules_of(config))
         width = config.hidden_size
         self.pool = nn.Linear(width, spec.code)
-        self.head = HEADS[spec.head](self.slots, spec.code, spec.rank, spec.hidden) if self.slots else None
+        self.head = HEADS[spec.head](self.slots, spec.code, spec.r, spec.hidden) if self.slots else None
         self.fusion = nn.ModuleDict()
         if spec.fusion:
             heads = config.num_attention_heads
@@ -91,14 +81,8 @@ class Tagi(nn.Module):
         attach(base, self.slots)
         self._freeze()
         # Not submodules: neither trained nor saved.
-        self._teacher = [teacher.requires_grad_(False).eval()] if teacher is not None else []
-        self.targets = dict(targets or {})
-        self._read: dict[int, Instructed] = {}
-
-    @property
-    def frozen(self) -> bool:
-        """Whether the base model stays as it is, so that an instruction needs reading only once."""
-        return self.spec.base == "frozen"
+        self.reader = Reader(base, spec, self.pool, instructions)
+        self.distiller = Distiller(base, spec, self.reader, self._bare, teacher=teacher, targets=targets)
 
     def _freeze(self) -> None:
         for name, parameter in self.base.named_parameters():
@@ -110,56 +94,6 @@ class Tagi(nn.Module):
         """Return the base as it is now, to teach: what will be trained is copied, the rest of its parameters shared."""
         shared = {id(p): p for name, p in base.named_parameters() if not _is_norm_or_embedding(name)}
         return copy.deepcopy(base, shared)
-
-    # Reading instructions
-
-    def read(self, ids: Tensor, mask: Tensor | None) -> Instructed:
-        """Encode instructions (T, s) with the base model's own encoder, unadapted; no mask is for no padding.
-
-        Cost: a forward pass of the encoder (of a decoder-only model: of its layers) over them.
-        """
-        encoder = self.base.get_encoder() if self.config.is_encoder_decoder else self.base.get_decoder()
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            cache = {} if self.config.is_encoder_decoder else {"use_cache": False}
-            seen = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True, **cache)
-            # The hypernetwork's precision is its own, whatever the base was loaded in.
-            last, first = (x.to(self.pool.weight.dtype) for x in (seen.last_hidden_state, seen.hidden_states[0]))
-            # TAGI's code pools first and last layer; it counts padding in, which is left out here.
-            mask = torch.ones_like(ids) if mask is None else mask
-            weight = mask[..., None].to(last.dtype)
-            pooled = ((last + first) * weight).sum(1) / weight.sum(1).clamp(min=1)
-        return Instructed(pooled, last, mask)
-
-    def read_all(self) -> int:
-        """Read every task's instruction ahead of use, where the base is frozen; returns the number read."""
-        if not self.frozen:
-            return 0
-        self._instructed(list(range(len(self.instructions))))
-        return len(self._read)
-
-    def instruct(self, instructions: Sequence[Tensor]) -> None:
-        """Put other tasks' instructions, (s,) token ids each, in the place of those there were."""
-        self.instructions = [ids.cpu() for ids in instructions]
-        self._read.clear()
-
-    def _instructed(self, tasks: list[int]) -> Instructed:
-        device = self.pool.weight.device
-        if not self.frozen:
-            return self.read(*stacked([self.instructions[task] for task in tasks], self._pad, device))
-        # One at a time and without dropout: what is kept must not depend on when and beside what it was first read.
-        for task in tasks:
-            if task not in self._read:
-                with torch.no_grad(), _evaluating(self.base):
-                    self._read[task] = self.read(*stacked([self.instructions[task]], self._pad, device))
-        found = [self._read[task] for task in tasks]
-        pooled = torch.cat([one.pooled for one in found])
-        if not (self.spec.fusion or self.spec.memory):
-            return Instructed(pooled, pooled[:, None], pooled.new_ones(len(found), 1))
-        states, mask = (
-            nn.utils.rnn.pad_sequence([t[0] for t in ts], batch_first=True)
-            for ts in zip(*((one.states, one.mask) for one in found), strict=True)
-        )
-        return Instructed(pooled, states, mask)
 
     # Writing adapters
 
@@ -188,20 +122,23 @@ class Tagi(nn.Module):
             ids, inner = cut_rows(batch, self._pad)
             if self.end is not None:
                 ids = ended(*ids, self.end, self._pad)
-            seen, rows = self.read(*ids), torch.arange(len(batch), device=batch.tasks.device)
+            seen, rows = self.reader.read(*ids), torch.arange(len(batch), device=batch.tasks.device)
             return Output(self.logits(inner, self.given(seen, rows), seen))
         distinct, rows = torch.unique(batch.tasks, return_inverse=True)
         tasks: list[int] = distinct.tolist()
-        seen = self._instructed(tasks)
+        seen = self.reader.of(tasks)
         given = self.given(seen, rows)
         logits = self.logits(batch, given, seen)
         if not self.training:
             return Output(logits)
-        return Output(logits, self._penalty(batch, tasks, given, logits))
+        return Output(logits, self.distiller.penalty(batch, tasks, given, logits))
 
     def logits(self, reading: Batch | Seq2SeqBatch, given: Given | None, seen: Instructed | None = None) -> Tensor:
         """Return the logits (S, V) at the supervised positions, with what the pass is ``given``, or of the bare base."""
         return self._logits(self.base, reading, given, seen)
+
+    def _bare(self, model: nn.Module, reading: Batch | Seq2SeqBatch) -> Tensor:
+        return self._logits(model, reading, None, None)
 
     def _logits(
         self,
@@ -238,60 +175,6 @@ class Tagi(nn.Module):
         joined_mask = None if mask is None else torch.cat([seen.mask[rows], mask], 1)
         return torch.cat([seen.states[rows].to(states.dtype), states], 1), joined_mask
 
-    # Distilling
-
-    def _penalty(self, batch: Batch, tasks: list[int], given: Given, logits: Tensor) -> Tensor | None:
-        """Return lambda_1 KL + lambda_2 L_ins, (B,), or None where neither is asked for."""
-        penalty = None
-        if self.spec.distils:
-            taught = self.teacher_logits(batch)
-            spec = self.spec
-            penalty = spec.kl * distil.kl(
-                logits, taught, batch.examples, len(batch), spec.temperature, spec.standardise
-            )
-        if self.targets:
-            l_ins = torch.stack([self._distance(task, row, given.factors) for row, task in enumerate(tasks)])
-            weighed = distil.aligned(l_ins, self.spec.ins)[given.rows]
-            penalty = weighed if penalty is None else penalty + weighed
-        return penalty
-
-    def teacher_logits(self, batch: Batch) -> Tensor:
-        """Return the teacher's logits (S, V) for the same labels; it reads instruction and input as one text.
-
-        Cost: a forward pass, without gradient, over each example with its instruction before it.
-        """
-        start = getattr(self.config, "bos_token_id", None)
-        longer = joined(batch, self.instructions, self._pad, start, self.end)
-        with torch.no_grad(), _evaluating(self.base):
-            return self.logits_of_teacher(longer)
-
-    @property
-    def teacher(self) -> nn.Module:
-        """The model that gives the logits to distil."""
-        base: nn.Module = self.base
-        return self._teacher[0].to(self.pool.weight.device) if self._teacher else base
-
-    def logits_of_teacher(self, longer: Batch | Seq2SeqBatch) -> Tensor:
-        """Return the teacher's logits (S, V) for a batch with each example's instruction before it."""
-        return self._logits(self.teacher, longer, None, None)
-
-    def distances(self, factors: Factors) -> Tensor | None:
-        """Return how far the first adapter is from any LoRA teacher's, to price it; None without teachers."""
-        return self._distance(next(iter(self.targets)), 0, factors) if self.targets else None
-
-    def _distance(self, task: int, row: int, factors: Factors) -> Tensor:
-        """Return how far a generated adapter is from its teacher's, as a share of the teacher's own size; 0 without one."""
-        if task not in self.targets:
-            return self.pool.weight.new_zeros(())
-        target = self.targets[task]
-        compare = distil.delta_w_distance if self.spec.alignment == "delta_w" else distil.factor_distance
-        apart, size = [], []
-        for name, (a, b) in target.items():
-            made_a, made_b = factors[name][0][row], self.spec.scale * factors[name][1][row]
-            apart.append(compare(made_a, made_b, a.to(made_a.device), b.to(made_a.device)))
-            size.append(compare(torch.zeros_like(a), torch.zeros_like(b), a, b).to(made_a.device))
-        return torch.stack(apart).sum() / torch.stack(size).sum().clamp(min=1e-30)
-
     # Answering
 
     def generate(
@@ -320,7 +203,7 @@ class Tagi(nn.Module):
             seen = None
             if given is None:
                 distinct, rows = torch.unique(tasks, return_inverse=True)
-                seen = self._instructed(distinct.tolist())
+                seen = self.reader.of(distinct.tolist())
                 given = self.given(seen, rows)
             with giving(given):
                 if self.spec.memory and seen is not None:
@@ -358,17 +241,7 @@ def _is_norm_or_embedding(name: str) -> bool:
     return "norm" in name or "embed" in name or name.startswith("shared")
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    was = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was)
-
-
-def check_base(config: Any, spec: HypernetSpec) -> None:  # noqa: ANN401
+def check_base(config: Any, spec: Tagi) -> None:  # noqa: ANN401
     """Refuse a base model of a family that is not supported, or without what the spec asks of it.
 
     Raises:

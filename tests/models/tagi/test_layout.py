@@ -8,7 +8,7 @@ import torch
 from studies.evaluation.generation import padded
 from torch.nn import functional as F
 
-from apportion.models.tagi.reading import contexts_of, cut_rows, ended, joined, split_rows, stacked
+from apportion.models.tagi.layout import contexts_of, cut_rows, ended, joined, split_rows, stacked
 from apportion.models.tagi.splitting import cut_of
 from apportion.signals.losses import example_nll
 from apportion.tasks.encoded import IGNORED

@@ -1,0 +1,48 @@
+"""How a model is built, priced, prepared and saved: one kind a file or folder, found by its name in a recipe."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from apportion._registry import Registry
+
+if TYPE_CHECKING:
+    from apportion.models._kind import Asked, Child, ModelKind
+    from apportion.models.causal import Causal
+    from apportion.models.loading import build_model
+    from apportion.models.output import Output, read
+    from apportion.models.tagi.kind import Tagi
+
+KINDS: Registry[ModelKind] = Registry(
+    "kind",
+    "apportion.models._kind:ModelKind",
+    {
+        "causal": "apportion.models.causal:Causal",
+        "tagi": "apportion.models.tagi.kind:Tagi",
+    },
+)
+
+_HOME = {
+    "Asked": "_kind",
+    "Child": "_kind",
+    "ModelKind": "_kind",
+    "Output": "output",
+    "build_model": "loading",
+    "read": "output",
+}
+
+__all__ = ["KINDS", "Asked", "Causal", "Child", "ModelKind", "Output", "Tagi", "build_model", "read"]
+
+
+def __getattr__(name: str) -> object:
+    # Models need torch and transformers; naming the family must not load them.
+    if name not in __all__:
+        raise AttributeError(f"module 'apportion.models' has no attribute '{name}'")
+    if name.lower() in KINDS:
+        return KINDS.get(name.lower())
+    return getattr(importlib.import_module(f"apportion.models.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

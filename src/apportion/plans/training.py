@@ -1,0 +1,218 @@
+"""The stage of training: from a recipe's data and model to the files of its run folder."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+
+import apportion
+from apportion._ranks import told
+from apportion.budget import ACCOUNTS, Ledger
+from apportion.budget.prices import Cost
+from apportion.mixtures._mixture import Mixture
+from apportion.models.loading import parameters
+from apportion.models.sizes import check_memory
+from apportion.plans.build import Data, Setup, assemble, make_model, make_trainer, reported
+from apportion.plans.fit import check_fit
+from apportion.plans.recipe import Recipe
+from apportion.plans.spending import Expected, expected_spending
+from apportion.plans.stages import Costs, Stage
+from apportion.runs import RunFolder
+from apportion.runs.atomic import is_write_error, write_error
+from apportion.runs.uncertainty import of_validation
+from apportion.training.checkpoint import load_state, newest_checkpoint
+from apportion.training.recorder import Recorder, Show, effective_tasks
+from apportion.training.trainer import BudgetTrainer
+from apportion.weights._weighting import Weighting
+
+
+class Training(Stage):
+    """Trains the recipe's model within its budget, and leaves model, history, ledger and summary in the run folder.
+
+    Args:
+        recipe: What to train, settled.
+        data: Its tasks.
+        out: The run folder.
+
+    Raises:
+        ApportionError: A model, budget, method or training argument that does not fit.
+
+    Attributes:
+        children: The runs whose results the model's kind takes, finished by the time this stage is run.
+        shapes: The model on the meta device.
+        setup: What its trainer is made of, and its price follows from.
+        expected: What it was last priced at.
+        summary: Of the finished run.
+    """
+
+    name = "train"
+
+    def __init__(self, recipe: Recipe, data: Data, out: Path) -> None:
+        self.recipe, self.data, self._out = recipe, data, out
+        self.kind = recipe.model_kind()
+        self.shapes = make_model(recipe, data, meta=True)
+        self.children = self.kind.children(recipe, data.tasks.names, out)
+        self.setup = assemble(recipe, data, self.kind.prices(self.shapes), out)
+        self.expected: Expected | None = None
+        self.summary: dict[str, Any] = {}
+        self._model: nn.Module | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether its summary is written."""
+        return (self._out / "summary.json").exists()
+
+    def check(self, ledger: Ledger) -> None:
+        """Refuse a model, data and budget that do not go together."""
+        check_memory(self.shapes)
+        check_fit(self.shapes, self.data, self.setup, ledger.total_flops + self.setup.prices.ahead().flops)
+
+    def price(self, ledger: Ledger) -> Costs:
+        """Return what is expected to be spent under the starting mixture."""
+        self.expected = expected_spending(self.recipe, self.data, self.setup, ledger.total_flops)
+        return self.expected.accounts
+
+    def load(self) -> None:
+        """Load the model's weights: before a folder is made, so that a mistake leaves nothing behind."""
+        self._model = make_model(self.recipe, self.data)
+
+    def run(self, ledger: Ledger, folder: RunFolder | None, show: Show | None) -> None:
+        """Train, from the newest checkpoint on where there is one; errors are `Stage.run`'s."""
+        recipe, data, setup = self.recipe, self.data, self.setup
+        # What the stages before have really spent is known now.
+        check_fit(self.shapes, data, setup, setup.prices.ahead().flops)
+        recorder = Recorder(
+            data.tasks.names,
+            setup.report,
+            every=recipe.validation.cadence,
+            ledger=ledger,
+            prices=setup.prices,
+            affords=setup.allowance.affords,
+            proportions=lambda: setup.mixture.p,
+            append=folder.append_history if folder else lambda record: None,
+            weights=setup.weights.summary,
+            show=show if folder else None,
+        )
+        if self._model is None:
+            self.load()
+        assert self._model is not None
+        trainer = make_trainer(self._model, data, setup, recorder, self._out)
+        checkpoint = told(_checkpoint_of(folder) if folder else "")
+        self.kind.prepare(self._model, self.children, data.tasks.names)
+        _charge(ledger, setup.prices.ahead())
+        trainer.train(resume_from_checkpoint=checkpoint or None)
+        recorder.finish(trainer.model)
+        validation = _validation(recipe, data, recorder)
+        self.summary = _summary(recipe, data, setup, trainer.model, recorder)
+        self.summary["final"] |= of_validation(validation["tasks"], self.summary["final"]["validation"])
+        if folder:
+            folder.write_validation(validation)
+            _close(folder, recipe, data, setup, trainer, self.summary)
+
+
+def _charge(ledger: Ledger, ahead: Cost) -> None:
+    """Charge what was read before training; a resumed run's ledger comes from its checkpoint instead."""
+    tokens = int(ahead.processed)
+    ledger.charge("generate", supervised=0, processed=tokens, padded=tokens, flops=ahead.flops)
+
+
+def _checkpoint_of(folder: RunFolder) -> str:
+    """Return the checkpoint that the run goes on from, its history cut to what that knew; empty for none."""
+    if not folder.resumed:
+        return ""
+    checkpoint = newest_checkpoint(folder.checkpoints_dir)
+    folder.truncate_history(load_state(checkpoint)["recorder"]["records"] if checkpoint else 0)
+    return str(checkpoint or "")
+
+
+def _close(
+    folder: RunFolder, recipe: Recipe, data: Data, parts: Setup, trainer: BudgetTrainer, summary: Mapping[str, Any]
+) -> None:
+    """Write model, mixture, ledger and, last, the summary that marks the run finished."""
+    try:
+        recipe.model_kind().save_beside(trainer.model, recipe, data.tokenizer, folder.path / "model")
+        trainer.save_model(str(folder.path / "model"), _internal_call=True)
+    except Exception as error:
+        if not is_write_error(error):
+            raise
+        raise write_error(folder.path / "model", error) from None
+    folder.write_ledger(parts.ledger.as_dict())
+    folder.write_mixture(_mixture(data, parts))
+    folder.write_summary(summary)
+
+
+def _mixture(data: Data, parts: Setup) -> dict[str, Any]:
+    names, sampler = data.tasks.names, parts.stream.sampler
+    drawn = sampler.drawn_supervised
+    columns = {
+        "supervised": drawn.tolist(),
+        "examples": sampler.drawn_examples.tolist(),
+        "epochs": sampler.epochs.tolist(),
+        "size": data.sizes.supervised.to(torch.int64).tolist(),
+    }
+    return {
+        "final": dict(zip(names, parts.mixture.p.tolist(), strict=True)),
+        "token_averaged": dict(zip(names, (drawn / max(drawn.sum(), 1)).tolist(), strict=True)),
+        "tasks": {name: {key: column[i] for key, column in columns.items()} for i, name in enumerate(names)},
+    }
+
+
+def _validation(recipe: Recipe, data: Data, recorder: Recorder) -> dict[str, Any]:
+    """Return the last validation, example by example, each task's in the order of its ids."""
+    found: dict[str, list[tuple[str, float, int]]] = {name: [] for name in data.tasks.names}
+    measured = zip(recorder.measured["nll"], recorder.measured["supervised"], strict=True)
+    for (task, split, index), (nll, supervised) in zip(reported(recipe, data), measured, strict=True):
+        found[data.tasks.names[task]].append((split.ids[index], nll, int(supervised)))
+    keys = ("ids", "nll", "supervised")
+    tasks = {
+        name: {key: [row[column] for row in sorted(rows)] for column, key in enumerate(keys)}
+        for name, rows in found.items()
+    }
+    return {"step": recorder.final["step"], "tasks": tasks}
+
+
+def _method(block: Mapping[str, Any], method: Mixture | Weighting) -> dict[str, Any]:
+    return {"type": block["type"], "plain": method.plain, "advice": dict(method.advice)}
+
+
+def _summary(recipe: Recipe, data: Data, parts: Setup, model: nn.Module, recorder: Recorder) -> dict[str, Any]:
+    return {
+        "method": recipe.mixture["type"],
+        "methods": {
+            "mixture": _method(recipe.mixture, recipe.method()),
+            "weights": _method(recipe.weights, recipe.weighting()),
+        },
+        "seed": recipe.seed,
+        "budget": asdict(parts.ledger.budget),
+        "spent": {name: asdict(parts.ledger.spent(name)) for name in ACCOUNTS},
+        "final": {key: value for key, value in recorder.final.items() if key != "step"},
+        "best": recorder.best,
+        "n_eff": effective_tasks(parts.mixture.p),
+        "seconds": round(recorder.seconds, 3),
+        "device": device_name(parts.args.device),
+        "versions": {
+            "apportion": apportion.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "numpy": np.__version__,
+        },
+        "fingerprint": data.tasks.fingerprint,
+        "findings": [*data.findings, *recipe.method().findings()],
+        "parameters": dict(parameters(model)),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Name the device in words, as a result should."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}"
