@@ -85,7 +85,7 @@ def autocast(device: str) -> torch.autocast:
 
 
 def make_tagi(kl: float, device: str) -> TagiModel:
-    spec = Tagi.model_validate({"rank": RANK, "kl": kl})
+    spec = Tagi.model_validate({"r": RANK, "kl": kl})
     return TagiModel(build_model(SPEC, None, lora=None, seed=0), spec, INSTRUCTIONS).to(device)
 
 
@@ -121,13 +121,13 @@ class Answering:
         self.loop = [batch([task], device) for task in range(TASKS)]
 
     def forward(self, batches: list[Batch]) -> None:
-        self.model._read.clear()
+        self.model.reader._read.clear()
         with torch.no_grad(), autocast(self.device):
             for each in batches:
                 self.model(each)
 
     def generate(self, batches: list[Batch]) -> None:
-        self.model._read.clear()
+        self.model.reader._read.clear()
         with autocast(self.device):
             for each in batches:
                 ids, mask = each.input_ids[:, :INPUT], each.attention_mask[:, :INPUT]
@@ -212,7 +212,7 @@ def print_flops() -> None:
     for lengths in LENGTHS:
         setting = Setting(*lengths)
         for name, config in (("T5-base", base), ("T5-XL", large)):
-            specs = [Tagi.model_validate({"rank": 32, **way}) for way in ways]
+            specs = [Tagi.model_validate({"r": 32, **way}) for way in ways]
             found = [relative_flops(config, spec, setting) for spec in specs]
             cells = [*lengths, f"{paper_ratio(setting):.2f}", name, *(f"{ratio:.2f}" for ratio in found)]
             print("|", " | ".join(map(str, cells)), "|")

@@ -22,7 +22,7 @@ SPECS = {
     "model": ModelSpec,
     "model.tokenizer": TokenizerSpec,
     "lora": LoraSpec,
-    "hypernet": Tagi,
+    "kind": Tagi,
     "kind.teachers": TeachersSpec,
     "tasks": TasksSpec,
     "validation": ValidationSpec,

@@ -94,6 +94,85 @@ def test_the_import_reader_sees_every_form(tmp_path, source, expected):
     assert list(imports(file)) == expected
 
 
+# Where what a method or model is may be asked: inside its own family.
+ASKED = ("mixtures", "weights", "objectives", "signals", "models")
+# Classes of models, as other libraries have them; layers of a model are no models.
+MODEL_CLASSES = {"PeftModel", "PreTrainedModel", "PeftMixedModel", "Module", "Trainer"}
+
+
+def asks_what_it_is(file):
+    """Yield (class, line) for every isinstance or issubclass of a method or model that is not of the file's own family."""
+    tree, origin = ast.parse(file.read_text("utf-8")), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            origin |= {alias.asname or alias.name: str(node.module) for alias in node.names}
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass")):
+            continue
+        for part in ast.walk(node.args[1]):
+            name = part.id if isinstance(part, ast.Name) else part.attr if isinstance(part, ast.Attribute) else ""
+            family = origin.get(name, "").removeprefix("apportion.").partition(".")[0]
+            asked = "models" if name in MODEL_CLASSES else family
+            if asked in ASKED and asked != folder_of(file):
+                yield name, node.lineno
+
+
+def test_nobody_asks_a_method_or_model_what_it_is():
+    found = [
+        f"{file.relative_to(SOURCE).as_posix()}:{line} {name}"
+        for file in MODULES
+        for name, line in asks_what_it_is(file)
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("from apportion.mixtures import Adapt\nisinstance(m, Adapt)", ["Adapt"]),
+        ("from apportion.models.tagi.adapting import TagiModel as T\nif isinstance(m, int | T): pass", ["T"]),
+        ("from peft import PeftModel\nisinstance(m, (str, PeftModel))", ["PeftModel"]),
+        ("import transformers\nissubclass(m, transformers.PreTrainedModel)", ["PreTrainedModel"]),
+        ("from apportion.tasks import Task\nisinstance(m, Task) and isinstance(m, nn.Linear)", []),
+    ],
+)
+def test_the_reader_of_questions_sees_every_form(tmp_path, monkeypatch, source, expected):
+    monkeypatch.setattr(sys.modules[__name__], "SOURCE", tmp_path)
+    file = tmp_path / "plans" / "module.py"
+    file.parent.mkdir()
+    file.write_text(source)
+    assert [name for name, _ in asks_what_it_is(file)] == expected
+
+
+def named_modules(file):
+    """Return the modules that a file imports, or names for a later import: as a path, or a neighbour in an __init__."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"[\w.:]+", node.value):
+            found |= {node.value.partition(":")[0]}
+            if file.name == "__init__.py":
+                found.add(".".join(("apportion", *file.parent.relative_to(SOURCE).parts, node.value)))
+    return found
+
+
+def test_every_module_is_reached_from_the_command_line_or_the_front_door():
+    def name_of(file):
+        return ".".join(("apportion", *file.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+
+    files = {name_of(file): file for file in MODULES}
+    reached, waiting = set(), ["apportion", "apportion.cli.main"]
+    while waiting:
+        name = waiting.pop()
+        if name in files and name not in reached:
+            reached.add(name)
+            waiting += [*named_modules(files[name]), name.rpartition(".")[0]]
+    assert set(files) - reached == set()
+
+
 def test_the_rule_refuses_upwards_and_sideways():
     assert allowed("training", "signals") and allowed("cli", "budget") and allowed("budget", "_errors")
     assert not allowed("signals", "training")

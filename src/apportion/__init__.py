@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apportion import mixtures, weights
+    from apportion import mixtures, models, objectives, signals, weights
     from apportion._errors import ApportionError
     from apportion.budget import Budget, Ledger
     from apportion.plans.api import compare, train
@@ -24,7 +24,10 @@ _HOME = {
     "compare": "apportion.plans.api",
     "load_tasks": "apportion.tasks",
     "mixtures": "apportion",
+    "models": "apportion",
+    "objectives": "apportion",
     "read_run": "apportion.runs",
+    "signals": "apportion",
     "train": "apportion.plans.api",
     "weights": "apportion",
     "write_report": "apportion.reports",
@@ -38,7 +41,10 @@ __all__ = [
     "compare",
     "load_tasks",
     "mixtures",
+    "models",
+    "objectives",
     "read_run",
+    "signals",
     "train",
     "weights",
     "write_report",

@@ -37,8 +37,8 @@ TUNING_SEED, RATES = 100, (5.0e-4, 1.0e-3)
 # The arms of "synthetic" that the question hangs on.
 MAIN = ("tagi", "concat", "no_instruction")
 OTHER_HEADS = ("shared_index", "module_depth", "diagonal")
-IN_PROMPT: dict[str, Any] = {"hypernet": None, "tasks": {"instruction": "prompt"}}
-APART: dict[str, Any] = {"hypernet": None}
+IN_PROMPT: dict[str, Any] = {"kind": None, "tasks": {"instruction": "prompt"}}
+APART: dict[str, Any] = {"kind": None}
 LORA = {"lora": {"r": 8, "alpha": 16}}
 BASE = {
     "config": {"model_type": "llama", **SHAPE},
@@ -61,7 +61,7 @@ T5 = {
 
 
 def _natural(**changes: Any) -> Arm:  # noqa: ANN401
-    return Arm({"hypernet": changes}, needs=("concat",))
+    return Arm({"kind": changes}, needs=("concat",))
 
 
 ARMS: dict[str, dict[str, Arm]] = {
@@ -130,7 +130,7 @@ class Cell:
     @property
     def plain(self) -> bool:
         """Whether an ordinary model answers."""
-        return self.arm_of.changes.get("hypernet", {}) is None
+        return self.arm_of.changes.get("kind", {}) is None
 
     @property
     def kind(self) -> str:
@@ -175,11 +175,11 @@ def recipe_of(part: str, changes: Mapping[str, Mapping[str, Any] | None], seed: 
     values = read_yaml(HERE / f"{part}.yaml")
     for block, change in changes.items():
         values[block] = None if change is None else {**(values.get(block) or {}), **change}
-    hypernet = values.get("hypernet") or {}
-    if hypernet.get("teachers"):
-        hypernet["teachers"] = {**hypernet["teachers"], "groups": _categories()}
-    if isinstance(hypernet.get("teacher"), str):
-        hypernet["teacher"] = hypernet["teacher"].replace("{seed}", str(seed))
+    kind = values.get("kind") or {}
+    if kind.get("teachers"):
+        kind["teachers"] = {**kind["teachers"], "groups": _categories()}
+    if isinstance(kind.get("teacher"), str):
+        kind["teacher"] = kind["teacher"].replace("{seed}", str(seed))
     return {key: value for key, value in values.items() if value is not None} | {"seed": seed}
 
 
@@ -208,7 +208,7 @@ def prepared(name: str) -> dict[str, Any]:
         "pretrained_lora": {**stage, "fusion": False},
         "pretrained_fusion": {**stage, "head": "none"},
     }
-    values = recipe_of("natural", {"hypernet": ways[name]}, 0) | {"tasks": texts, "budget": "300k"}
+    values = recipe_of("natural", {"kind": ways[name]}, 0) | {"tasks": texts, "budget": "300k"}
     if name == "base":
         del values["kind"]
         values |= {"model": BASE, "budget": "1.2M"}

@@ -79,7 +79,9 @@ def evaluate(run: Path, folder: Path, trained_on: Mapping[str, str], lengths: tu
     found = {}
     for control in CONTROLS:
         asked = names[1:] + names[:1] if control == "shuffled" else names
-        model.instruct(encode_instructions({f"'{name}'": texts[name] for name in asked}, tokenizer, model.config))
+        model.reader.instruct(
+            encode_instructions({f"'{name}'": texts[name] for name in asked}, tokenizer, model.config)
+        )
         fixed: Factors | None = None
         if control == "mean_adapter":
             fixed = mean_factors(model, encode_instructions(trained_on, tokenizer, model.config))
@@ -129,7 +131,7 @@ def loss(
 def mean_factors(model: TagiModel, instructions: Sequence[Tensor]) -> Factors:
     """Return factors whose product is the mean of the tasks' A B: the tasks' side by side along the rank."""
     with torch.no_grad():
-        made = [model.factors(model.read(ids[None], torch.ones_like(ids[None])).pooled) for ids in instructions]
+        made = [model.factors(model.reader.read(ids[None], torch.ones_like(ids[None])).pooled) for ids in instructions]
     return {
         slot.name: (
             torch.cat([factors[slot.name][0] for factors in made], 2),

@@ -1,7 +1,7 @@
 """What answering with generated adapters costs beside reading the instruction with every input, term by term.
 
 Arithmetic on a config's numbers: nothing is built or run. ``TagiPrices`` and torch's flop counter find the same
-(``tests/hypernets/test_relative.py``).
+(``tests/studies/test_relative.py``).
 
 Convention as in ``budget.flops``: a multiply-add counts 2; attention counts the full square; embeddings, norms,
 activations, softmax and rotary count nothing. Both models are priced by one teacher-forced pass over input and output.
@@ -52,7 +52,7 @@ def tagi_flops(config: Any, spec: Tagi, setting: Setting) -> Terms:  # noqa: ANN
 
     Args:
         config: The base model's, of transformers.
-        spec: The recipe's ``hypernet`` block.
+        spec: The recipe's ``kind`` block.
         setting: Lengths and number of instances.
 
     Raises:
@@ -67,13 +67,13 @@ def tagi_flops(config: Any, spec: Tagi, setting: Setting) -> Terms:  # noqa: ANN
         "instruction": sum(_base_terms(shape, {shape.reader: t}).values()),
         "generator": _generator(config, spec, slots) if slots else 0.0,
         **{term: n * cost for term, cost in base.items()},
-        "adapters": n * _adapters(slots, alone, spec.rank),
+        "adapters": n * _adapters(slots, alone, spec.r),
         "fusion": _fusion(config, shape, setting, alone[shape.reader]) if spec.fusion else 0.0,
     }
     if config.is_encoder_decoder:
         seen = _answering(config, setting.input, setting.output, t + setting.input) if spec.memory else alone
         more = sum(_base_terms(shape, seen).values()) - sum(base.values())
-        terms["memory"] = n * (more + _adapters(slots, seen, spec.rank)) - terms["adapters"]
+        terms["memory"] = n * (more + _adapters(slots, seen, spec.r)) - terms["adapters"]
     return terms
 
 
@@ -200,7 +200,7 @@ def _adapters(slots: list[_Linear], tokens: Mapping[str, int], rank: int) -> flo
 
 def _generator(config: Any, spec: Tagi, slots: list[_Linear]) -> float:  # noqa: ANN401
     """Price one adapter: the code from the pooled instruction, then what ``hypernets.heads`` does for each slot."""
-    code, hidden, rank = spec.code, spec.hidden, spec.rank
+    code, hidden, rank = spec.code, spec.hidden, spec.r
     # Before the output layers, of which a diagonal head has the r scales alone.
     inner = {
         "shared_index": (code + 1) * hidden,

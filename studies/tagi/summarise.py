@@ -15,7 +15,6 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from apportion.models.loading import model_config
-from apportion.models.tagi.spec import Tagi
 from apportion.plans.recipe import parse_recipe
 from studies.slices import recorded
 from studies.tagi.cells import DATA, Cell, cells, spent
@@ -57,8 +56,8 @@ def _relative(cell: Cell) -> float:
     recipe = parse_recipe(cell.recipe())
     config = model_config(recipe.model, None)
     setting = _lengths(str(recipe.model.name))
-    if isinstance(recipe.hypernet, Tagi):
-        return float(relative_flops(config, recipe.hypernet, setting))
+    if not cell.plain:
+        return float(relative_flops(config, recipe.model_kind(), setting))
     if cell.instructed:
         return 1.0
     # Without an instruction: the same arithmetic with a single token of one.

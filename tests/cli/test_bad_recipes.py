@@ -12,7 +12,7 @@ from tests.test_house import loaded_after
 MISTAKES = [
     # Typos, with the nearest right name.
     ("mixtur=adapt", "Unknown key 'mixtur' (did you mean 'mixture'?)"),
-    ("foo.bar=1", "Unknown key 'foo' (known: model, lora, hypernet, tasks"),
+    ("foo.bar=1", "Unknown key 'foo' (known: model, lora, kind, tasks"),
     ("model.nam=x", "Unknown key 'model.nam' (did you mean 'name'?)"),
     ("model.config.hiden_size=8", "'model.config.hiden_size' (did you mean 'hidden_size'?)"),
     ("model.config.model_type=llamma", "'llamma' (did you mean 'llama'?)"),
@@ -263,7 +263,7 @@ def test_a_hypernet_from_scratch_learns_both_keys_at_once(capsys, recipe):
     both = {"kind": {"type": "tagi", "base": "all", "kl": 0}}
     values = yaml.safe_load(RECIPE)
     values["tasks"]["instruction"] = "apart"
-    assert parse_recipe({**values, **both}).hypernet.base == "all"
+    assert parse_recipe({**values, **both}).kind["base"] == "all"
 
 
 def test_a_folder_is_no_recipe(capsys, tmp_path):

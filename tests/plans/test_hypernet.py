@@ -32,7 +32,7 @@ MISTAKES = [
     ("kind.teachers.grups={copy: a}", "Unknown key 'kind.teachers.grups' (did you mean 'groups'?)"),
     ("kind.head=per_leyer", "'kind.head' is 'per_leyer': must be"),
     ("kind.head=none", "'head: none' leaves nothing that reads instructions"),
-    ("kind.rank=0", "'kind.rank' is 0"),
+    ("kind.r=0", "'kind.r' is 0"),
     ("kind.alpha=0", "'kind.alpha' is 0"),
     ("kind.kl=-1", "'kind.kl' is -1"),
     ("kind.kl=.nan", "'kind.kl' is nan"),
@@ -53,12 +53,12 @@ MISTAKES = [
     ("tasks.instruction=prompt", "set 'tasks.instruction: apart'"),
     ("model.config.max_position_embeddings=20", "has", "tokens but the model"),
     # What does not go with it.
-    ("lora={}", "'lora' does not go with a 'hypernet'"),
-    ("packing=true", "'packing' does not go with a 'hypernet'"),
-    ("mixture=adapt", "'mixture.estimator: in_run' does not go with a 'hypernet'", "'estimator: forward'"),
-    ("weights=adapt", "'weights.type: adapt' does not go with a 'hypernet'"),
-    ("training.gradient_checkpointing=true", "'training.gradient_checkpointing' does not go with a 'hypernet'"),
-    ("training.neftune_noise_alpha=5", "'training.neftune_noise_alpha' does not go with a 'hypernet'"),
+    ("lora={}", "'lora' does not go with 'kind: tagi'"),
+    ("packing=true", "'packing' does not go with 'kind: tagi'"),
+    ("mixture=adapt", "'mixture.estimator: in_run' does not go with 'kind: tagi'", "'estimator: forward'"),
+    ("weights=adapt", "'weights.type: adapt' does not go with 'kind: tagi'"),
+    ("training.gradient_checkpointing=true", "'training.gradient_checkpointing' does not go with 'kind: tagi'"),
+    ("training.neftune_noise_alpha=5", "'training.neftune_noise_alpha' does not go with 'kind: tagi'"),
     # Stages, starts and teachers.
     ("kind.stage=pretrain", "leave out 'tasks.instruction'"),
     ("kind.start=nowhere", "'kind.start' names 'nowhere', which is no finished run"),
@@ -107,8 +107,8 @@ class TestStarts:
 
     def test_another_head_or_shape_is_refused(self, tmp_path):
         first = hyper(tmp_path / "first", "budget=50").path
-        for setting in ("kind.head=diagonal", "kind.rank=3", "kind.fusion=true", "kind.code=4"):
-            with pytest.raises(ApportionError, match=r"'hypernet\.start': .* must agree with this one's\.$"):
+        for setting in ("kind.head=diagonal", "kind.r=3", "kind.fusion=true", "kind.code=4"):
+            with pytest.raises(ApportionError, match=r"'kind\.start': .* must agree with this one's\.$"):
                 hyper(tmp_path / "second", f"kind.start={first}", setting)
             assert not (tmp_path / "second").exists()
         hyper(tmp_path / "second", f"kind.start={first}", "budget=50")

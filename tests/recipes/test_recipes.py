@@ -66,10 +66,7 @@ def commands_of(path):
 def options_of(words):
     """Parse the command as the command line does, without running it."""
     group = typer.main.get_command(app)
-    command, at = group.commands[words[1]], 2
-    if hasattr(command, "commands"):  # hypernet train
-        command, at = command.commands[words[2]], 3
-    return words[at - 1], command.make_context(words[at - 1], list(words[at:])).params
+    return words[1], group.commands[words[1]].make_context(words[1], list(words[2:])).params
 
 
 def runs_of(path):

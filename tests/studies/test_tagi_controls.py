@@ -46,6 +46,6 @@ def test_without_an_adapter_it_is_the_base_models_and_with_the_mean_no_tasks_own
     bare = literal(base, tokenizer)
     model = make_tagi("llama", on=base, lengths=(5, 9))
     none, own = (loss(_Adapted(model, fixed), tokenizer, QUESTIONS, NAMES, 64) for fixed in ({}, None))
-    mean = loss(_Adapted(model, mean_factors(model, model.instructions)), tokenizer, QUESTIONS, NAMES, 64)
+    mean = loss(_Adapted(model, mean_factors(model, model.reader.instructions)), tokenizer, QUESTIONS, NAMES, 64)
     assert none == pytest.approx(bare, rel=1e-5)
     assert len({round(value, 4) for value in (none, own, mean)}) == 3

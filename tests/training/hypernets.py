@@ -16,7 +16,7 @@ SCRATCH = overridden(
         "model.config.attention_dropout=0.1",
         "tasks={source: playground, instruction: apart, max_length: 64, names: [copy, reverse, upper]}",
         "budget=300",
-        "kind={type: tagi, base: all, kl: 0, rank: 2, code: 8, hidden: 8}",
+        "kind={type: tagi, base: all, kl: 0, r: 2, code: 8, hidden: 8}",
     ],
 )
 
@@ -33,4 +33,4 @@ def on(model: Path, base: Path | None = None) -> dict[str, Any]:
     """The recipe on a base model that stays as it is, which teaches itself."""
     named = {"name": str(base or model), "tokenizer": str(model)}
     block = SCRATCH["kind"] | {"base": "frozen", "kl": 1.0}
-    return {**SCRATCH, "model": named, "hypernet": block}
+    return {**SCRATCH, "model": named, "kind": block}

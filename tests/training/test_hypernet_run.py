@@ -68,7 +68,7 @@ class TestBudget:
         once = sum(prices.forward(batch.work) for batch in report)
         validations = sum(bool(record.get("validation")) for record in history(done))
         assert spent["validation"] == pytest.approx(validations * once, rel=1e-12)
-        assert spent["generate"] == (0 if family == "scratch" else prices.reading_all())
+        assert spent["generate"] == (0 if family == "scratch" else prices.ahead().flops)
 
     def test_a_plan_says_what_a_run_spends(self, tmp_path, t5):
         plan = plan_recipe(recipe(FUSED, start=t5)).accounts
@@ -102,7 +102,7 @@ class TestMethods:
         shutil.copytree(llama["model"]["name"], still)
         config = json.loads((still / "config.json").read_text()) | {"attention_dropout": 0.0}
         (still / "config.json").write_text(json.dumps(config))
-        start = {**llama, "model": {"name": str(still)}, "hypernet": llama["kind"] | {"kl": 5.0}}
+        start = {**llama, "model": {"name": str(still)}, "kind": llama["kind"] | {"kl": 5.0}}
         common = ("weights={type: linupper, warmup: 1}", "budget=300")
         whole = hyper(tmp_path / "whole", *common, start=start)
         cut = ("training.per_device_train_batch_size=4", "training.gradient_accumulation_steps=2")
@@ -162,13 +162,13 @@ class TestFolder:
         start = SCRATCH if family == "scratch" else request.getfixturevalue(family)
         done = hyper(tmp_path / "run", *settings, start=start)
         self.measures(done, recipe(*settings, start=start))
-        frozen = recipe(*settings, start=start).hypernet.base == "frozen"
+        frozen = recipe(*settings, start=start).model_kind().frozen
         assert (done.path / "model" / "base").exists() == (not frozen)
 
     def measures(self, done, parsed):
         model, _, _ = load_hypernet(done.path)
         data = load_data(parsed)
-        model.instruct(make_model(parsed, data, meta=True).instructions)
+        model.reader.instruct(make_model(parsed, data, meta=True).instructions)
         batches = report_batches(parsed, data, parsed.arguments(done.path))
         found = task_losses(model, batches, len(data.tasks), "cpu")
         assert float(found.mean()) == pytest.approx(done.summary["final"]["macro"], rel=1e-6)

@@ -5,5 +5,6 @@ The price of a pass is in ``apportion.models.flops``, which needs torch and is n
 
 from apportion.budget.budget import Budget, Unit
 from apportion.budget.ledger import ACCOUNTS, Account, Ledger, Spent
+from apportion.budget.prices import Cost, Prices, Work
 
-__all__ = ["ACCOUNTS", "Account", "Budget", "Ledger", "Spent", "Unit"]
+__all__ = ["ACCOUNTS", "Account", "Budget", "Cost", "Ledger", "Prices", "Spent", "Unit", "Work"]

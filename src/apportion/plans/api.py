@@ -12,6 +12,8 @@ from apportion._errors import ApportionError
 from apportion._ranks import rank
 from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Mixture
+from apportion.models import KINDS
+from apportion.objectives import OBJECTIVES
 from apportion.plans.arms import arms_of
 from apportion.plans.compare import Comparison, compare_recipe
 from apportion.plans.progress import progress as shown
@@ -49,7 +51,8 @@ def train(
         weights: A method, its name, or the recipe's ``weights`` block.
         seed: Of everything random.
         progress: Show on stderr what the command line shows: bars in a terminal, lines elsewhere.
-        **blocks: ``lora``, ``training`` (Hugging Face's argument names), ``validation`` and the rest, as in a recipe.
+        **blocks: ``lora``, ``training`` (Hugging Face's argument names), ``validation``, ``targets`` and the rest, as in a
+            recipe; ``objective`` and ``kind`` may be objects, names or blocks too.
 
     Raises:
         ApportionError: Anything wrong with the arguments, data or model.
@@ -103,7 +106,8 @@ def compare(
 
 def _values(model: Model, tasks: Tasks, budget: object, blocks: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in blocks.items() if value is not None or key == "seed"}
-    for family, registry in (("mixture", MIXTURES), ("weights", WEIGHTS)):
+    families = (("kind", KINDS), ("objective", OBJECTIVES), ("mixture", MIXTURES), ("weights", WEIGHTS))
+    for family, registry in families:
         if family in given:
             given[family] = registry.block(given[family], family)
     return {"model": _model(model), "tasks": _tasks(tasks), "budget": budget} | given

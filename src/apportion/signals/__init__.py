@@ -17,11 +17,13 @@ if TYPE_CHECKING:
         Seen,
         Signal,
         TaskSignal,
+        cost_of,
     )
     from apportion.signals.anchor_states import AnchorStates
     from apportion.signals.anchor_texts import AnchorTexts
     from apportion.signals.in_run_alignment import InRunAlignment
     from apportion.signals.look_ahead import LookAhead
+    from apportion.signals.losses import example_losses, task_losses
     from apportion.signals.step_losses import StepLosses
     from apportion.signals.validation_losses import ValidationLosses
 
@@ -32,6 +34,8 @@ _HOME = {
     "LookAhead": "look_ahead",
     "StepLosses": "step_losses",
     "ValidationLosses": "validation_losses",
+    "example_losses": "losses",
+    "task_losses": "losses",
 }
 
 __all__ = [
@@ -51,6 +55,9 @@ __all__ = [
     "StepLosses",
     "TaskSignal",
     "ValidationLosses",
+    "cost_of",
+    "example_losses",
+    "task_losses",
 ]
 
 

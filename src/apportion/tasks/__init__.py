@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from apportion.tasks.batches import Batch
     from apportion.tasks.collection import TaskCollection
     from apportion.tasks.drawing import table
     from apportion.tasks.encoded import EncodedCollection, EncodedSplit, EncodedTask
@@ -19,17 +20,22 @@ if TYPE_CHECKING:
     from apportion.tasks.sources import SOURCES
     from apportion.tasks.sources.playground import exact_match
     from apportion.tasks.spec import TasksSpec, load_tasks
+    from apportion.tasks.targets import Targets
     from apportion.tasks.tokenizers import ensure_pad, load_tokenizer_trained, train_tokenizer
+    from apportion.tasks.validation import batched, rotating
 
 _HOME = {
+    "Batch": "batches",
     "EncodedCollection": "encoded",
     "EncodedSplit": "encoded",
     "EncodedTask": "encoded",
     "Example": "example",
     "SOURCES": "sources",
     "Task": "example",
+    "Targets": "targets",
     "TaskCollection": "collection",
     "TasksSpec": "spec",
+    "batched": "validation",
     "encode": "encoding",
     "encode_examples": "encoding",
     "ensure_pad": "tokenizers",
@@ -37,6 +43,7 @@ _HOME = {
     "load_encoded": "encoding",
     "load_tasks": "spec",
     "load_tokenizer_trained": "tokenizers",
+    "rotating": "validation",
     "shown": "showing",
     "table": "drawing",
     "train_tokenizer": "tokenizers",
@@ -44,13 +51,16 @@ _HOME = {
 
 __all__ = [
     "SOURCES",
+    "Batch",
     "EncodedCollection",
     "EncodedSplit",
     "EncodedTask",
     "Example",
+    "Targets",
     "Task",
     "TaskCollection",
     "TasksSpec",
+    "batched",
     "encode",
     "encode_examples",
     "ensure_pad",
@@ -58,6 +68,7 @@ __all__ = [
     "load_encoded",
     "load_tasks",
     "load_tokenizer_trained",
+    "rotating",
     "shown",
     "table",
     "train_tokenizer",

@@ -8,7 +8,7 @@ from transformers import AutoModelForSeq2SeqLM, T5Config
 
 from apportion.models.tagi.adapting import TagiModel
 from apportion.models.tagi.heads import HEADS
-from apportion.models.tagi.spec import Tagi
+from apportion.models.tagi.kind import Tagi
 from apportion.tasks.batches import collate
 from apportion.tasks.encoded import IGNORED
 from tests.tiny import tiny_config, tiny_model
@@ -23,7 +23,7 @@ WAYS = [
     ("t5", {"fusion": True, "memory": True}),
 ]
 VOCAB = 61
-SMALL = {"rank": 3, "alpha": 6.0, "code": 8, "hidden": 12, "kl": 0.0}
+SMALL = {"r": 3, "alpha": 6.0, "code": 8, "hidden": 12, "kl": 0.0}
 
 
 def base_config(family, **extra):

@@ -26,7 +26,7 @@ from tests.models.tagi.models import (
 
 def changes(model, task=0):
     """Delta W^T of each slot."""
-    factors = model.factors(model._instructed([task]).pooled)
+    factors = model.factors(model.reader.of([task]).pooled)
     return {name: (a[0] @ b[0]).detach() for name, (a, b) in factors.items()}
 
 
@@ -38,7 +38,7 @@ class TestStart:
         batch = batch_of()
         with torch.no_grad():
             assert torch.equal(model(batch).logits, model.logits(batch, None))
-        made = model.factors(model._instructed([0, 1, 2]).pooled)
+        made = model.factors(model.reader.of([0, 1, 2]).pooled)
         pairs = {name: [factor.detach().requires_grad_() for factor in pair] for name, pair in made.items()}
         model.factors = lambda pooled: pairs
         example_losses(model, batch).sum().backward()
@@ -81,7 +81,7 @@ class TestBatches:
         model = make_tagi(family, dtype=torch.float64, base=trained, **ways)
         whole, parts = batch_of(), alone()
         # Norms of the bases work in fp32, which is as far as agreement goes.
-        together = model(whole).logits.split([len(part.targets) for part in parts])
+        together = model(whole).logits.split([len(part.distiller.targets) for part in parts])
         for part, logits in zip(parts, together, strict=True):
             assert torch.allclose(model(part).logits, logits, atol=1e-6)
             assert not torch.allclose(model.logits(part, None), logits, atol=1e-2)
@@ -165,10 +165,10 @@ class TestReadingInstructions:
         for batch in (*alone(), batch_of(), batch_of()):
             example_losses(model, batch).sum().backward()
             optimizer.step()
-        model.read_all()
+        model.reader.read_all()
         model.generate(batch_of().input_ids, batch_of().attention_mask, batch_of().tasks, max_new_tokens=2)
         assert sum(counted) == 3
-        model.instruct([ids[1:] for ids in model.instructions])
+        model.reader.instruct([ids[1:] for ids in model.reader.instructions])
         model(batch_of())
         assert sum(counted) == 6
 
@@ -177,13 +177,13 @@ class TestReadingInstructions:
         counted = self.reads(model)
         for _ in range(2):
             model(batch_of())
-        assert sum(counted) == 6 and model.read_all() == 0
+        assert sum(counted) == 6 and model.reader.read_all() == 0
 
     @pytest.mark.parametrize("family", FAMILIES)
     @pytest.mark.parametrize("trained", ["frozen", "norms_and_embeddings", "all"])
     def test_gradients_go_through_it_where_it_is_trained(self, family, trained):
         model = make_tagi(family, base=trained)
-        seen = model._instructed([0])
+        seen = model.reader.of([0])
         assert seen.pooled.requires_grad == (trained != "frozen")
         example_losses(model, batch_of()).sum().backward()
         moved = {name for name, p in model.base.named_parameters() if p.grad is not None and p.grad.any()}
@@ -197,12 +197,12 @@ class TestReadingInstructions:
     def test_dropout_does_not_get_into_what_is_kept(self):
         base = make_base("t5", dropout_rate=0.5)
         model = make_tagi("t5", on=base).train()
-        model.read_all()
-        kept = {task: seen.pooled for task, seen in model._read.items()}
+        model.reader.read_all()
+        kept = {task: seen.pooled for task, seen in model.reader._read.items()}
         model.eval()
-        model.instruct(model.instructions)
-        model.read_all()
-        assert all(torch.equal(kept[task], seen.pooled) for task, seen in model._read.items())
+        model.reader.instruct(model.reader.instructions)
+        model.reader.read_all()
+        assert all(torch.equal(kept[task], seen.pooled) for task, seen in model.reader._read.items())
 
 
 class TestRefusals:
@@ -213,7 +213,7 @@ class TestRefusals:
             make_tagi("llama", on=tiny_model("gemma3_text"))
 
     def test_memory_without_an_encoder(self):
-        with pytest.raises(ApportionError, match=r"'hypernet\.memory' is for encoder-decoder models"):
+        with pytest.raises(ApportionError, match=r"'kind\.memory' is for encoder-decoder models"):
             make_tagi("llama", memory=True)
 
     def test_a_module_that_is_not_there(self):

@@ -18,7 +18,7 @@ def by_hand(model, examples):
     """The batch that a person would write for the teacher: instruction, input and labels in one text."""
     rows = []
     for task, (ids, labels) in examples:
-        head = model.instructions[task].numpy()
+        head = model.reader.instructions[task].numpy()
         marks = [*[IGNORED] * len(head), *labels.tolist()]
         rows.append(([*head.tolist(), *ids.tolist()], marks))
     pairs = [(torch.tensor(ids).numpy(), torch.tensor(marks).numpy()) for ids, marks in rows]
@@ -28,7 +28,7 @@ def by_hand(model, examples):
 def representable(model, seed=5):
     """Factors of the model's rank for each slot, scale folded in."""
     generator = torch.Generator().manual_seed(seed)
-    rank, found = model.spec.rank, {}
+    rank, found = model.spec.r, {}
     for slot in model.slots:
         a = torch.randn(slot.d_in, rank, generator=generator) / slot.d_in**0.5
         found[slot.name] = (a, torch.randn(rank, slot.d_out, generator=generator) / rank**0.5)
@@ -41,20 +41,20 @@ class TestTeacher:
     def test_the_base_is_its_own_and_reads_the_instruction_in_the_text(self, family, trained):
         model = make_tagi(family, kl=1.0, base=trained)
         plain = model.logits(by_hand(model, EXAMPLES), None)
-        assert torch.allclose(model.teacher_logits(batch_of()), plain, atol=1e-6)
+        assert torch.allclose(model.distiller.teacher_logits(batch_of()), plain, atol=1e-6)
         assert not torch.allclose(plain, model.logits(batch_of(), None), atol=1e-2)
 
     @pytest.mark.parametrize("family", FAMILIES)
     def test_it_is_the_base_as_it_was_whatever_training_makes_of_it(self, family):
         model = make_tagi(family, kl=1.0, base="norms_and_embeddings")
-        before, answers = model.teacher_logits(batch_of()), model(batch_of()).logits
+        before, answers = model.distiller.teacher_logits(batch_of()), model(batch_of()).logits
         for parameter in (p for p in model.base.parameters() if p.requires_grad):
             with torch.no_grad():
                 parameter.add_(0.3 * torch.randn_like(parameter))
-        assert torch.equal(model.teacher_logits(batch_of()), before)
+        assert torch.equal(model.distiller.teacher_logits(batch_of()), before)
         assert not torch.allclose(model(batch_of()).logits, answers, atol=1e-2)
         # Of what is not trained there is one copy, and nothing of the teacher is trained or saved.
-        kept = dict(model.teacher.named_parameters())
+        kept = dict(model.distiller.teacher.named_parameters())
         for name, parameter in model.base.named_parameters():
             if name.replace("base.", "") in kept:
                 assert (kept[name] is parameter) == (not parameter.requires_grad)
@@ -64,37 +64,39 @@ class TestTeacher:
     def test_start_tokens_are_not_doubled(self):
         model = make_tagi("llama", kl=1.0)
         bos = model.config.bos_token_id
-        model.instruct([torch.cat([ids.new_tensor([bos]), ids]) for ids in model.instructions])
+        model.reader.instruct([torch.cat([ids.new_tensor([bos]), ids]) for ids in model.reader.instructions])
         opened = []
         for task, (ids, labels) in EXAMPLES:
             opened.append((task, (np.array([bos, *ids[1:]]), labels)))
         # By hand, the second start token goes.
         rows = []
         for task, (ids, labels) in opened:
-            head = model.instructions[task].numpy()
+            head = model.reader.instructions[task].numpy()
             joint = torch.tensor([*head.tolist(), *ids[1:].tolist()]).numpy()
             rows.append((joint, torch.tensor([*[IGNORED] * (len(head) - 1), *labels.tolist()]).numpy()))
         longer = collate(rows, [task for task, _ in opened], 0)
         opened = [(task, pair) for (task, pair) in opened if (pair[1] != IGNORED).argmax() > 1]
         expected = model.logits(longer, None)[[int(e) in kept_rows() for e in longer.examples]]
-        assert torch.allclose(model.teacher_logits(batch_of(opened)), expected, atol=1e-6)
+        assert torch.allclose(model.distiller.teacher_logits(batch_of(opened)), expected, atol=1e-6)
 
     def test_dropout_does_not_reach_the_teacher_and_the_student_keeps_it(self):
         model = make_tagi("t5", kl=1.0, on=make_base("t5", dropout_rate=0.5)).train()
-        assert torch.equal(model.teacher_logits(batch_of()), model.teacher_logits(batch_of()))
+        assert torch.equal(model.distiller.teacher_logits(batch_of()), model.distiller.teacher_logits(batch_of()))
         assert model.base.training and all(module.training for module in model.base.modules())
 
     def test_no_gradient_and_no_place_in_what_is_saved(self):
         teacher = make_base("llama", seed=9)
         model = make_tagi("llama", kl=1.0, on=make_base("llama"))
-        model._teacher = [teacher]
+        model.distiller._teacher = [teacher]
         names = {name for name, _ in model.named_parameters()}
         model.train()
         example_losses(model, batch_of()).sum().backward()
         assert all(p.grad is None for p in teacher.parameters())
         assert len(names) == len(dict(make_tagi("llama").named_parameters()))
         other = make_tagi("llama", on=teacher)
-        assert torch.allclose(model.teacher_logits(batch_of()), other.logits(by_hand(model, EXAMPLES), None), atol=1e-6)
+        assert torch.allclose(
+            model.distiller.teacher_logits(batch_of()), other.logits(by_hand(model, EXAMPLES), None), atol=1e-6
+        )
 
 
 def kept_rows():
@@ -107,12 +109,12 @@ class TestPenalty:
     def test_kl_is_nothing_where_student_and_teacher_agree(self, standardise):
         # Reading nothing before the input, the untrained student is the teacher.
         model = make_tagi("llama", kl=3.0, standardise=standardise, stirred=False, temperature=2.0).train()
-        model.instruct([torch.tensor([1])] * 3)
+        model.reader.instruct([torch.tensor([1])] * 3)
         opened = [(task, (pair[0].copy(), pair[1])) for task, pair in EXAMPLES]
         for _, (ids, _) in opened:
             ids[0] = 1
         assert torch.allclose(model(batch_of(opened)).penalty, torch.zeros(len(opened)), atol=1e-6)
-        model.instruct([torch.tensor([1, 9])] * 3)
+        model.reader.instruct([torch.tensor([1, 9])] * 3)
         assert (model(batch_of(opened)).penalty > 1e-5).all()
 
     @pytest.mark.parametrize("family", FAMILIES)
@@ -140,39 +142,39 @@ class TestAlignment:
     @pytest.mark.parametrize("alignment", ["delta_w", "factors"])
     def test_nothing_for_a_perfect_target_and_one_for_no_adapter(self, alignment):
         model = make_tagi("qwen3", alignment=alignment, ins=1.0).train()
-        made = model.factors(model._instructed([0, 1]).pooled)
+        made = model.factors(model.reader.of([0, 1]).pooled)
         # What the first task's adapter is; for the third task there is no teacher.
         mine = {n: (a[0].detach(), model.spec.scale * b[0].detach()) for n, (a, b) in made.items()}
-        model.targets = {0: mine, 1: representable(model)}
+        model.distiller.targets = {0: mine, 1: representable(model)}
         penalty = model(batch_of()).penalty
         assert [task for task, _ in EXAMPLES] == [0, 2, 1, 0]
         assert torch.allclose(penalty[[0, 1, 3]], torch.zeros(3), atol=1e-6) and penalty[2] > 0.1
         if alignment == "delta_w":
             model = make_tagi("qwen3", ins=1.0, stirred=False).train()
-            model.targets = {0: mine, 1: representable(model), 2: representable(model, 6)}
+            model.distiller.targets = {0: mine, 1: representable(model), 2: representable(model, 6)}
             assert torch.allclose(model(batch_of()).penalty, torch.ones(4))
 
     def test_the_weight_and_the_kl_beside_it(self):
         model = make_tagi("llama", ins="sigmoid", kl=0.5).train()
         without = model(batch_of()).penalty
-        model.targets = dict.fromkeys(range(3), representable(model))
+        model.distiller.targets = dict.fromkeys(range(3), representable(model))
         both = model(batch_of()).penalty
-        seen = model._instructed([0, 1, 2])
+        seen = model.reader.of([0, 1, 2])
         factors = model.factors(seen.pooled)
-        l_ins = torch.stack([model._distance(task, task, factors) for task, _ in EXAMPLES])
+        l_ins = torch.stack([model.distiller.distance(task, task, factors) for task, _ in EXAMPLES])
         assert torch.allclose(both, without + torch.sigmoid(l_ins) * l_ins, rtol=1e-5)
 
     @pytest.mark.parametrize("head", ["per_layer", "shared_index", "module_depth"])
     def test_a_representable_teacher_is_recovered(self, head):
         torch.manual_seed(0)
-        spec = SMALL | {"hidden": 32, "rank": 2, "head": head, "ins": 1.0}
+        spec = SMALL | {"hidden": 32, "r": 2, "head": head, "ins": 1.0}
         model = make_tagi("llama", stirred=False, lengths=(5,), **spec).train()
-        model.targets = {0: representable(model)}
+        model.distiller.targets = {0: representable(model)}
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=1e-2)
-        seen = model._instructed([0])
+        seen = model.reader.of([0])
         for step in range(1000):
-            loss = model._distance(0, 0, model.factors(seen.pooled))
+            loss = model.distiller.distance(0, 0, model.factors(seen.pooled))
             if loss < 1e-6:
                 break
             optimizer.param_groups[0]["lr"] = 1e-2 * 0.5 ** (step // 150)
@@ -181,7 +183,7 @@ class TestAlignment:
             optimizer.step()
         assert loss < 1e-6
         # The adapted base is then the base with the teacher's LoRA, to the eye of its logits.
-        target = {name: (a[None], b[None] / model.spec.scale) for name, (a, b) in model.targets[0].items()}
+        target = {name: (a[None], b[None] / model.spec.scale) for name, (a, b) in model.distiller.targets[0].items()}
         given = model.given(seen, torch.zeros(1, dtype=torch.long))
         part = batch_of(EXAMPLES[:1])
         with torch.no_grad():

@@ -22,7 +22,7 @@ EVERY_LINEAR["qwen3"] = EVERY_LINEAR["llama"][:-1]  # its head, like T5's, is th
 
 
 def exported(model, task, out):
-    factors = adapter(model, model.instructions[task])
+    factors = adapter(model, model.reader.instructions[task])
     write_adapter(model, factors, "base", out)
     return factors
 
@@ -66,8 +66,8 @@ def test_what_is_exported_reads_back_as_a_teacher(tmp_path):
 
 def test_the_adapter_of_a_task_is_the_one_it_is_trained_with():
     model = make_tagi("qwen3", base="all")
-    own = model.factors(model._instructed([0, 1, 2]).pooled)
-    for name, (a, b) in adapter(model, model.instructions[2]).items():
+    own = model.factors(model.reader.of([0, 1, 2]).pooled)
+    for name, (a, b) in adapter(model, model.reader.instructions[2]).items():
         assert torch.allclose(a[0], own[name][0][2], atol=1e-6) and torch.allclose(b[0], own[name][1][2], atol=1e-6)
 
 
@@ -75,7 +75,7 @@ class TestRefusals:
     @pytest.mark.parametrize("ways", [{"fusion": True}, {"memory": True}, {"fusion": True, "memory": True}])
     def test_ways_that_no_adapter_holds(self, tmp_path, ways):
         model = make_tagi("t5", **ways)
-        with pytest.raises(ApportionError, match=r"hypernet\.(fusion|memory): false") as caught:
+        with pytest.raises(ApportionError, match=r"kind\.(fusion|memory): false") as caught:
             exported(model, 0, tmp_path / "adapter")
         assert all(f"kind.{way}: false" in str(caught.value) for way in ways)
         assert not (tmp_path / "adapter").exists()

@@ -77,6 +77,6 @@ def test_what_is_given_replaces_the_tasks_own():
     model = make_tagi("llama", fusion=True)
     _, ids, mask = prompts()
     swapped = torch.tensor([1, 1, 1, 1])
-    given = model.given(model._instructed([1]), torch.zeros(4, dtype=torch.long))
+    given = model.given(model.reader.of([1]), torch.zeros(4, dtype=torch.long))
     made = model.generate(ids, mask, torch.tensor(TASKS), given, max_new_tokens=5)
     assert torch.equal(made, model.generate(ids, mask, swapped, max_new_tokens=5))

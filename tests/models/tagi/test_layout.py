@@ -154,7 +154,7 @@ class TestCutting:
         for k, (_, (tokens, labels)) in enumerate(TEXTS):
             cut = cut_of(int((labels != IGNORED).argmax()))
             by_hand = make_tagi("llama", fusion=True, base="all")
-            by_hand.instruct([torch.from_numpy(tokens[:cut])])
+            by_hand.reader.instruct([torch.from_numpy(tokens[:cut])])
             logits = by_hand(batch_of([(0, (tokens[cut:], labels[cut:]))])).logits
             wanted = torch.from_numpy(labels[labels != IGNORED])
             assert torch.allclose(sums[k], F.cross_entropy(logits, wanted, reduction="sum"), atol=1e-5)

@@ -42,7 +42,7 @@ def agrees(model, one=ONE, several=SEVERAL):
     """Measuring, differentiating and training cost what torch counts, to rounding."""
     prices, one, several = TagiPrices.of(model), batch_of(one), batch_of(several)
     assert one.padded == one.processed and several.padded == several.processed
-    model.read_all()
+    model.reader.read_all()
     assert prices.forward(several.work) == pytest.approx(counted(lambda: example_nll(model, several)), rel=SAME)
     both = prices.forward(one.work) + prices.backward(one.work)
     assert both == pytest.approx(counted(lambda: forward_and_backward(model, one)), rel=SAME)
@@ -73,14 +73,14 @@ def test_alignment_with_lora_teachers():
     for alignment in ("delta_w", "factors"):
         model = priced("llama", alignment=alignment)
         shape = {s.name: (torch.randn(s.d_in, 3), torch.randn(3, s.d_out)) for s in model.slots}
-        model.targets = {0: shape, 2: shape}
+        model.distiller.targets = {0: shape, 2: shape}
         agrees(model)
 
 
 def test_start_tokens_that_are_left_out_for_the_teacher_are_not_priced():
     model = priced("llama", kl=1.0)
-    for task, ids in enumerate(model.instructions):
-        model.instructions[task] = torch.cat([ids.new_tensor([1]), ids[1:]])
+    for task, ids in enumerate(model.reader.instructions):
+        model.reader.instructions[task] = torch.cat([ids.new_tensor([1]), ids[1:]])
     opened = [(task, (np.array([1, *ids[1:]]), labels)) for task, (ids, labels) in SEVERAL]
     agrees(model, opened[:1], opened)
 
@@ -102,7 +102,7 @@ def test_instructions_of_other_lengths_are_priced_one_by_one():
 
 def test_reading_ahead_and_what_a_frozen_base_saves():
     model = priced("qwen3", lengths=(4, 9, 2))
-    assert TagiPrices.of(model).reading_all() == pytest.approx(counted(model.read_all), rel=SAME)
+    assert TagiPrices.of(model).reading_all() == pytest.approx(counted(model.reader.read_all), rel=SAME)
     work = batch_of(SEVERAL).work
     trained = TagiPrices.of(priced("qwen3", base="all"))
     alone = sum(trained.forward(batch_of([one]).work) for one in SEVERAL)
@@ -112,7 +112,7 @@ def test_reading_ahead_and_what_a_frozen_base_saves():
 
 def test_a_pass_in_forward_mode():
     model = priced("llama", fusion=True)
-    model.read_all()
+    model.reader.read_all()
     prices, batch = TagiPrices.of(model), batch_of(SEVERAL)
     here = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
@@ -128,7 +128,7 @@ def test_shapes_alone_give_the_same_prices(family, ways):
     model = priced(family, base="norms_and_embeddings", kl=1.0, **ways)
     kind = AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM
     with torch.device("meta"):
-        shapes = TagiModel(kind.from_config(base_config(family)), model.spec, model.instructions)
+        shapes = TagiModel(kind.from_config(base_config(family)), model.spec, model.reader.instructions)
     work = batch_of(SEVERAL).work
     mine, theirs = TagiPrices.of(shapes), TagiPrices.of(model)
     assert mine.forward(work) == theirs.forward(work) and mine.train(work) == theirs.train(work)

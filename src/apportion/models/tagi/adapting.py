@@ -36,7 +36,7 @@ class TagiModel(nn.Module):
 
     Args:
         base: A causal or encoder-decoder language model of a supported family.
-        spec: The recipe's ``hypernet`` block.
+        spec: The recipe's ``kind`` block.
         instructions: Token ids of each task's instruction, with an encoder-decoder's end token behind it.
         teacher: The model that gives the logits to distil; None is the base itself, as it is now.
         targets: Of each task that has a LoRA teacher, the factors of each slot, scale folded in: A (d_in, r), B (r, d_out).
@@ -252,5 +252,5 @@ def check_base(config: Any, spec: Tagi) -> None:  # noqa: ANN401
         raise ApportionError(f"A hypernetwork needs a base model of the families {', '.join(SUPPORTED)}, not '{kind}'.")
     if spec.memory and not config.is_encoder_decoder:
         raise ApportionError(
-            f"'hypernet.memory' is for encoder-decoder models: {kind} has no encoder whose states a decoder attends to."
+            f"'kind.memory' is for encoder-decoder models: {kind} has no encoder whose states a decoder attends to."
         )

@@ -38,7 +38,7 @@ def write_adapter(model: TagiModel, factors: Factors, base: str, out: Path) -> N
     if ways:
         raise ApportionError(
             f"This hypernetwork also reads the instruction by {' and '.join(ways)}, which a LoRA adapter cannot hold: train "
-            f"one with {' and '.join(f'hypernet.{way}: false' for way in ways)}."
+            f"one with {' and '.join(f'kind.{way}: false' for way in ways)}."
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ApportionError(f"'{out}' is there already: choose another folder, or empty it.")

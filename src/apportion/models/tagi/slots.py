@@ -80,14 +80,14 @@ def find_slots(base: nn.Module, modules: Sequence[str]) -> list[Slot]:
     known = dict.fromkeys(name.rpartition(".")[2] for name in linear)
     for module in modules:
         if module not in known:
-            raise ApportionError(f"'hypernet.modules' names '{module}', no layer of the model{nearest(module, known)}.")
+            raise ApportionError(f"'kind.modules' names '{module}', no layer of the model{nearest(module, known)}.")
     slots = []
     embeddings = [module.weight for module in base.modules() if isinstance(module, nn.Embedding)]
     for name, layer in linear.items():
         if name.rpartition(".")[2] in modules:
             if any(layer.weight is weight for weight in embeddings):
                 raise ApportionError(
-                    f"'hypernet.modules' names '{name}', whose weight is the embeddings' too: an adapter merged into one "
+                    f"'kind.modules' names '{name}', whose weight is the embeddings' too: an adapter merged into one "
                     "would change both, so leave it out."
                 )
             numbers = re.findall(r"\.(\d+)(?=\.)", name)
