@@ -42,10 +42,10 @@ from apportion.models.flops import ModelFlops
 from apportion.models.loading import build_model, load_tokenizer
 from apportion.models.specs import LoraSpec, ModelSpec
 from apportion.models.tagi.adapting import TagiModel
+from apportion.models.tagi.building import encode_instructions
 from apportion.models.tagi.export import adapter, write_adapter
+from apportion.models.tagi.kind import Tagi
 from apportion.models.tagi.prices import TagiPrices
-from apportion.models.tagi.spec import Tagi
-from apportion.plans.hypernet import encode_instructions
 from apportion.signals.losses import example_losses
 from apportion.tasks import TasksSpec
 from apportion.tasks.batches import Batch, collate

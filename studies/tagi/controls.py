@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from apportion.models.loading import load_model
 from apportion.models.tagi.adapting import Output, TagiModel
+from apportion.models.tagi.building import encode_instructions
 from apportion.models.tagi.slots import Factors, Given
-from apportion.plans.hypernet import encode_instructions, load_hypernet
+from apportion.plans.hypernet import load_hypernet
 from apportion.signals.losses import example_nll, mean_by_task
 from apportion.tasks.batches import Batch, collate
 from apportion.tasks.encoded import EncodedSplit, to_batch

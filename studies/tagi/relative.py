@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from apportion._errors import ApportionError, nearest
 from apportion.models.tagi.adapting import check_base
-from apportion.models.tagi.spec import Tagi
+from apportion.models.tagi.kind import Tagi
 
 Terms = dict[str, float]
 

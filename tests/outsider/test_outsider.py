@@ -75,7 +75,9 @@ def test_it_is_resumed_bit_for_bit(tmp_path):
 
 
 def test_what_the_kind_does_not_give_is_refused():
-    with pytest.raises(ap.ApportionError, match=r"'mixture.type: adapt' does not go with this kind of model.*backward"):
+    with pytest.raises(
+        ap.ApportionError, match=r"reads backward, does not go with this kind of model; 'mixture.estimator"
+    ):
         parse_recipe({**SMALL, "kind": f"{HERE}:StillEmbeddings", "mixture": "adapt"})
     with pytest.raises(ap.ApportionError, match=r"'tests.outsider.methods:Rescue' is no kind"):
         parse_recipe({**SMALL, "kind": f"{HERE}:Rescue"})

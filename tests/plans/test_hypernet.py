@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from apportion._errors import ApportionError
+from apportion.models.tagi.building import encode_instructions
 from apportion.plans.build import load_data
-from apportion.plans.hypernet import encode_instructions, load_hypernet
+from apportion.plans.hypernet import load_hypernet
 from apportion.plans.plan import plan_recipe
 from apportion.plans.recipe import overridden, parse_recipe
 from apportion.plans.run import run_recipe
@@ -55,8 +56,8 @@ MISTAKES = [
     # What does not go with it.
     ("lora={}", "'lora' does not go with 'kind: tagi'"),
     ("packing=true", "'packing' does not go with 'kind: tagi'"),
-    ("mixture=adapt", "'mixture.estimator: in_run' does not go with 'kind: tagi'", "'estimator: forward'"),
-    ("weights=adapt", "'weights.type: adapt' does not go with 'kind: tagi'"),
+    ("mixture=adapt", "'mixture.type: adapt', which reads backward, does not go", "'mixture.estimator: forward'"),
+    ("weights=adapt", "'weights.type: adapt', which reads states, does not go with 'kind: tagi'"),
     ("training.gradient_checkpointing=true", "'training.gradient_checkpointing' does not go with 'kind: tagi'"),
     ("training.neftune_noise_alpha=5", "'training.neftune_noise_alpha' does not go with 'kind: tagi'"),
     # Stages, starts and teachers.

@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, T5Config
 from apportion._errors import ApportionError
 from apportion.budget.prices import Work
 from apportion.models.tagi.adapting import TagiModel
+from apportion.models.tagi.kind import Tagi
 from apportion.models.tagi.prices import TagiPrices
-from apportion.models.tagi.spec import Tagi
 from apportion.tasks.batches import Batch, collate
 from tests.tiny import tiny_config
 
@@ -58,7 +58,7 @@ OPTIONS = [
     ("t5_gated", {"head": head, "fusion": head == "per_layer", "memory": head == "module_depth"}) for head in HEADS
 ]
 OPTIONS += [("t5_relu", {"fusion": True, "memory": True, "modules": ["q", "k", "v", "o", "wi", "wo"]})]
-OPTIONS += [("t5_gated", {"memory": True, "modules": ["q"], "rank": 3}), ("t5_gated", {"modules": ["wo", "wi_1"]})]
+OPTIONS += [("t5_gated", {"memory": True, "modules": ["q"], "r": 3}), ("t5_gated", {"modules": ["wo", "wi_1"]})]
 OPTIONS += [("llama", {"head": head, "fusion": head == "diagonal"}) for head in HEADS]
 OPTIONS += [("qwen3", {"fusion": True, "code": 7, "hidden": 11, "modules": ["k_proj", "o_proj", "down_proj"]})]
 
@@ -85,7 +85,7 @@ def test_the_terms_add_up_to_the_prices_that_the_ledger_is_charged(kind, options
     config, spec, setting = config_of(kind), Tagi(**options), SETTINGS[1]
     prices = TagiPrices.of(tagi_of(config, spec, setting))
     examples = ((0, setting.input - ends(kind), setting.output),) * setting.instances
-    charged = prices.reading_all() + prices.forward(Work(0, 0, examples))
+    charged = prices.ahead().flops + prices.forward(Work(0, 0, examples))
     assert sum(tagi_flops(config, spec, setting).values()) == pytest.approx(charged, rel=1e-6 if "t5" in kind else 5e-3)
 
 
@@ -113,8 +113,8 @@ def v1_1(**sizes):
 BASE = v1_1(d_model=768, d_ff=2048, num_heads=12, num_layers=12, num_decoder_layers=12)
 XL = v1_1(d_model=2048, d_ff=5120, num_heads=32, num_layers=24, num_decoder_layers=24)
 PAPERS = Setting(320, 200, 20, 100)
-FUSED = Tagi(rank=32, fusion=True, memory=True)
-ADAPTER = Tagi(rank=32)
+FUSED = Tagi(r=32, fusion=True, memory=True)
+ADAPTER = Tagi(r=32)
 
 
 def test_the_papers_formula_gives_its_figure():
@@ -157,7 +157,7 @@ def test_without_what_the_paper_leaves_out_the_ratio_is_nearly_its():
 def test_each_option_changes_its_own_terms_alone():
     plain = tagi_flops(BASE, ADAPTER, PAPERS)
     for option, terms in (("fusion", {"fusion"}), ("memory", {"memory"}), ("head", {"generator"})):
-        other = Tagi(rank=32, **{option: "diagonal" if option == "head" else True})
+        other = Tagi(r=32, **{option: "diagonal" if option == "head" else True})
         changed = tagi_flops(BASE, other, PAPERS)
         assert {term for term in plain if plain[term] != changed[term]} == terms
 

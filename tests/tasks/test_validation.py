@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from apportion.plans.hypernet import cut_texts
+from apportion.models.tagi.cutting import cut_texts
 from apportion.tasks import EncodedCollection, EncodedSplit, EncodedTask, load_encoded, train_tokenizer
 from apportion.tasks.spec import TasksSpec
 from apportion.tasks.validation import halves

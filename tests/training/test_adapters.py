@@ -7,8 +7,9 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from apportion.models.tagi.building import encode_instructions
 from apportion.models.tagi.export import adapter, write_adapter
-from apportion.plans.hypernet import encode_instructions, load_hypernet
+from apportion.plans.hypernet import load_hypernet
 from apportion.training.trainer import BudgetTrainer
 from tests.training.hypernets import hyper, on
 from tests.training.runs import run

@@ -168,7 +168,7 @@ class TestFolder:
     def measures(self, done, parsed):
         model, _, _ = load_hypernet(done.path)
         data = load_data(parsed)
-        model.reader.instruct(make_model(parsed, data, meta=True).instructions)
+        model.reader.instruct(make_model(parsed, data, meta=True).reader.instructions)
         batches = report_batches(parsed, data, parsed.arguments(done.path))
         found = task_losses(model, batches, len(data.tasks), "cpu")
         assert float(found.mean()) == pytest.approx(done.summary["final"]["macro"], rel=1e-6)

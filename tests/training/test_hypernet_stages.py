@@ -151,10 +151,25 @@ class TestLoraTeachers:
         assert not (tmp_path / "run").exists()
 
     def test_what_cannot_have_them(self, tmp_path, llama, t5):
-        with pytest.raises(ApportionError, match="not known before a budget in FLOPs is spent"):
+        with pytest.raises(ApportionError, match=r"may not reach for one example.*FLOPs are spent before training"):
             hyper(tmp_path / "run", "kind.teachers={}", "budget=1e9 FLOPs", start=llama)
         with pytest.raises(ApportionError, match="which train decoder-only models"):
             hyper(tmp_path / "run", "kind.teachers={}", start=t5)
-        with pytest.raises(ApportionError, match="A plan does not price LoRA teachers"):
-            plan_recipe(recipe("kind.teachers={}", start=llama))
         assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize("budget", ["budget=600", "budget=3e9 FLOPs"])
+    def test_they_are_planned_as_they_are_spent_and_paid_from_the_budget(self, tmp_path, llama, budget):
+        settings = (*self.SETTINGS, "kind.kl=1.0", "kind.teachers={budget: 400}", budget)
+        plan = plan_recipe(recipe(*settings, start=llama))
+        done = hyper(tmp_path / "run", *settings, start=llama)
+        spent = ledger(done)["accounts"]
+        assert {name for name, of in spent.items() if of["flops"]} == {
+            name for name, of in plan.accounts.items() if of["flops"]
+        }
+        assert plan.accounts["proxy"]["flops"] > 0.05 * sum(of["flops"] for of in plan.accounts.values())
+        for account, planned in plan.accounts.items():
+            for column in ("supervised", "processed", "flops"):
+                assert planned[column] == pytest.approx(spent[account][column], rel=0.1), (account, column)
+        if "FLOPs" in budget:
+            total = sum(account["flops"] for account in spent.values())
+            assert 0.95 * 3e9 < total <= 3e9

@@ -46,10 +46,12 @@ def check_fit(model: nn.Module, data: Data, parts: Setup, ahead: float = 0.0) ->
     unit, left = parts.ledger.budget.unit, parts.allowance.left
     if unit == "flops":
         # The untrained model is validated as the trained one is, and the anchors are embedded before the first step.
-        before = ahead + parts.allowance.reserve + sum(runner.opening() for runner in parts.runners)
-        left -= before
+        before = parts.allowance.reserve + sum(runner.opening() for runner in parts.runners)
+        left -= before + ahead
         dearest = max(parts.train_flops(_longest(split, task)) for task, split in enumerate(trains))
         needed = f"{dearest + before + parts.allowance.reserve:.3g} FLOPs with the validation before and after it"
+        spent = ahead + parts.ledger.total_flops
+        needed += f", and {spent:.3g} FLOPs are spent before training" if spent else ""
     else:
         dearest = max(int(getattr(split, unit).max()) for split in trains)
         needed = f"{dearest:,} {unit} tokens"

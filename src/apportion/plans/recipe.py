@@ -295,6 +295,8 @@ def _check_needs(recipe: Recipe, kind: ModelKind) -> None:
         (f"'mixture.type: {recipe.mixture['type']}'", recipe.method().needs()),
     )
     for said, signals in blocks:
-        for reads in (signal.reads for signal in signals):
-            if reads not in kind.gives:
-                raise kind.refusal(said, f"; what it reads, {reads}, such a model does not give")
+        for signal in signals:
+            if signal.reads not in kind.gives:
+                raise kind.refusal(
+                    f"{said}, which reads {signal.reads},", f"; {signal.instead}" if signal.instead else ""
+                )

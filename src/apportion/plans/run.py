@@ -11,6 +11,7 @@ from typing import Any
 from apportion._ranks import leave_at_exit, one_first, rank, wait, world
 from apportion.budget import Account, Ledger
 from apportion.budget.prices import Cost
+from apportion.models.sizes import check_memory
 from apportion.plans.build import Data, load_data
 from apportion.plans.recipe import Recipe, parse_recipe
 from apportion.plans.spending import with_cadence
@@ -94,6 +95,7 @@ def prepare(recipe: Recipe, out: str | Path) -> Staged:
     if rank() == 0:
         RunFolder.check(out, recipe.resolved())
     staged = Staged(recipe, _data(recipe, out), Path(out))
+    check_memory(staged.training.shapes)
     staged.check()
     return staged
 

@@ -19,7 +19,6 @@ from apportion.budget import ACCOUNTS, Ledger
 from apportion.budget.prices import Cost
 from apportion.mixtures._mixture import Mixture
 from apportion.models.loading import parameters
-from apportion.models.sizes import check_memory
 from apportion.plans.build import Data, Setup, assemble, make_model, make_trainer, reported
 from apportion.plans.fit import check_fit
 from apportion.plans.recipe import Recipe
@@ -72,7 +71,6 @@ class Training(Stage):
 
     def check(self, ledger: Ledger) -> None:
         """Refuse a model, data and budget that do not go together."""
-        check_memory(self.shapes)
         check_fit(self.shapes, self.data, self.setup, ledger.total_flops + self.setup.prices.ahead().flops)
 
     def price(self, ledger: Ledger) -> Costs:

@@ -152,9 +152,11 @@ class Signal:
     Attributes:
         reads: What of a model it reads; a kind of model says what it gives.
         account: Where its measurements are charged.
+        instead: What a recipe can set where a model does not give what it reads; empty where nothing does the same.
     """
 
     reads: ClassVar[Reading]
+    instead: ClassVar[str] = ""
     account: ClassVar[Account] = "meta"
     bench: Bench
 

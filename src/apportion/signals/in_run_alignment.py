@@ -49,6 +49,7 @@ class InRunAlignment(TaskSignal):
     """
 
     reads = "backward"
+    instead = "'mixture.estimator: forward' does the same by another way"
 
     def __init__(
         self, *, refresh: int, reads: int | None, momentum: float, examples_per_task: int, precondition: bool

@@ -81,7 +81,7 @@ class TestBatches:
         model = make_tagi(family, dtype=torch.float64, base=trained, **ways)
         whole, parts = batch_of(), alone()
         # Norms of the bases work in fp32, which is as far as agreement goes.
-        together = model(whole).logits.split([len(part.distiller.targets) for part in parts])
+        together = model(whole).logits.split([len(part.targets) for part in parts])
         for part, logits in zip(parts, together, strict=True):
             assert torch.allclose(model(part).logits, logits, atol=1e-6)
             assert not torch.allclose(model.logits(part, None), logits, atol=1e-2)

@@ -87,7 +87,7 @@ class TestTeacher:
     def test_no_gradient_and_no_place_in_what_is_saved(self):
         teacher = make_base("llama", seed=9)
         model = make_tagi("llama", kl=1.0, on=make_base("llama"))
-        model.distiller._teacher = [teacher]
+        model.distiller._teacher = teacher
         names = {name for name, _ in model.named_parameters()}
         model.train()
         example_losses(model, batch_of()).sum().backward()

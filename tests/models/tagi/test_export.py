@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from apportion._errors import ApportionError
 from apportion.models.tagi.export import adapter, write_adapter
-from apportion.plans.hypernet import teacher_factors
+from apportion.models.tagi.teachers import teacher_factors
 from tests.models.tagi.models import FAMILIES, HEAD_NAMES, batch_of, example, make_base, make_tagi
 
 EVERY_LINEAR = {

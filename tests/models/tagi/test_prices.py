@@ -102,7 +102,7 @@ def test_instructions_of_other_lengths_are_priced_one_by_one():
 
 def test_reading_ahead_and_what_a_frozen_base_saves():
     model = priced("qwen3", lengths=(4, 9, 2))
-    assert TagiPrices.of(model).reading_all() == pytest.approx(counted(model.reader.read_all), rel=SAME)
+    assert TagiPrices.of(model).ahead().flops == pytest.approx(counted(model.reader.read_all), rel=SAME)
     work = batch_of(SEVERAL).work
     trained = TagiPrices.of(priced("qwen3", base="all"))
     alone = sum(trained.forward(batch_of([one]).work) for one in SEVERAL)
@@ -132,4 +132,4 @@ def test_shapes_alone_give_the_same_prices(family, ways):
     work = batch_of(SEVERAL).work
     mine, theirs = TagiPrices.of(shapes), TagiPrices.of(model)
     assert mine.forward(work) == theirs.forward(work) and mine.train(work) == theirs.train(work)
-    assert mine.reading_all() == theirs.reading_all()
+    assert mine.ahead().flops == theirs.ahead().flops

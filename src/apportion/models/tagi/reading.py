@@ -77,7 +77,7 @@ class Reader:
 
     def read_all(self) -> int:
         """Read every task's instruction ahead of use, where the base is frozen; returns the number read."""
-        if not self._spec.frozen:
+        if not self._spec.frozen or not self.instructions:
             return 0
         self.of(list(range(len(self.instructions))))
         return len(self._read)
