@@ -9,8 +9,9 @@ import pytest
 from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Mixture
 from apportion.models.specs import LoraSpec, ModelSpec, TokenizerSpec
-from apportion.models.tagi.spec import Tagi, TeachersSpec
-from apportion.plans.recipe import Recipe, ValidationSpec
+from apportion.models.tagi.kind import Tagi, TeachersSpec
+from apportion.objectives import OBJECTIVES, Objective
+from apportion.plans.recipe import Recipe, TargetsSpec, ValidationSpec
 from apportion.tasks import SOURCES, TasksSpec
 from apportion.tasks.sources._rows import RowSource
 from apportion.weights import WEIGHTS
@@ -25,6 +26,7 @@ SPECS = {
     "kind": Tagi,
     "kind.teachers": TeachersSpec,
     "tasks": TasksSpec,
+    "targets": TargetsSpec,
     "validation": ValidationSpec,
 }
 
@@ -65,12 +67,17 @@ def section(title):
 
 
 @pytest.mark.parametrize(
-    ("family", "base", "registry"), [("mixture", Mixture, MIXTURES), ("weights", Weighting, WEIGHTS)]
+    ("family", "base", "registry", "default"),
+    [
+        ("objective", Objective, OBJECTIVES, "reducible"),
+        ("mixture", Mixture, MIXTURES, "uniform"),
+        ("weights", Weighting, WEIGHTS, "uniform"),
+    ],
 )
-def test_every_methods_setting_stands_there_with_its_default(family, base, registry):
+def test_every_methods_setting_stands_there_with_its_default(family, base, registry, default):
     common = {f"`{family}.{key}`": default for key, default in defaults(base).items()}
     rows = {row[0]: row[1] for row in section(family) if row[0].startswith(f"`{family}.")}
-    assert rows == common | {f"`{family}.type`": "uniform"}
+    assert rows == common | {f"`{family}.type`": default}
     wanted = {
         (f"`{name}`", f"`{key}`", default)
         for name in registry

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from apportion import objectives
 from apportion._errors import ApportionError
-from apportion.objectives import OBJECTIVES, BoundObjective, Mean, Objective, Reducible, Worst
+from apportion.objectives import OBJECTIVES, BoundObjective, Objective
 from apportion.objectives.curves import finite_losses, reducible
 
 
@@ -28,16 +29,16 @@ def after(objective, rows, importance=ALIKE):
 def test_mean_and_worst_are_their_formulas():
     w = vector([1.0, 3.0, 2.0, 1.0])
     plain = sum(a * b for a, b in zip(w.tolist(), V.tolist(), strict=True)) / 7
-    assert float(Mean().at(Mean().init(w))(V)) == pytest.approx(plain)
+    assert float(objectives.Mean().at(objectives.Mean().init(w))(V)) == pytest.approx(plain)
     total = sum(a * math.exp(b / 0.3) for a, b in zip(w.tolist(), V.tolist(), strict=True)) / 7
-    assert float(Worst(tau=0.3).at(Worst().init(w))(V)) == pytest.approx(0.3 * math.log(total))
+    assert float(objectives.Worst(tau=0.3).at(objectives.Worst().init(w))(V)) == pytest.approx(0.3 * math.log(total))
 
 
 def test_tau_leads_from_the_worst_target_to_the_mean():
-    state = Worst().init(ALIKE)
-    assert float(Worst(tau=1e-3).value(state, V)) == pytest.approx(2.0, abs=2e-3)
-    assert float(Worst(tau=1e6).value(state, V)) == pytest.approx(float(V.mean()), abs=1e-5)
-    assert float(Worst(tau=0.3).value(state, ALIKE * 1.5)) == pytest.approx(1.5)
+    state = objectives.Worst().init(ALIKE)
+    assert float(objectives.Worst(tau=1e-3).value(state, V)) == pytest.approx(2.0, abs=2e-3)
+    assert float(objectives.Worst(tau=1e6).value(state, V)) == pytest.approx(float(V.mean()), abs=1e-5)
+    assert float(objectives.Worst(tau=0.3).value(state, ALIKE * 1.5)) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize("name", list(OBJECTIVES))
@@ -66,18 +67,20 @@ def test_importance_counts_as_copies(name):
 def test_reducible_takes_off_what_a_curve_will_keep():
     # a falls, b is learnt, c cannot be learnt, d was learnt and is being forgotten.
     rows = [[3 - 0.1 * k, 0.01, 2.5, 0.2 if k < 6 else 0.2 + 0.2 * (k - 5)] for k in range(12)]
-    objective = Reducible(tau=0.5)
+    objective = objectives.Reducible(tau=0.5)
     state = after(objective, rows)
     floor = objective.irreducible(state)
     assert float(floor[2]) == pytest.approx(2.5) and float(floor[0]) < 1.5
     now = vector(rows[-1])
-    assert float(objective.value(state, now)) == pytest.approx(float(Worst(tau=0.5).value(state, now - floor)))
+    assert float(objective.value(state, now)) == pytest.approx(
+        float(objectives.Worst(tau=0.5).value(state, now - floor))
+    )
     fresh = objective.init(ALIKE)
-    assert float(objective.value(fresh, V)) == pytest.approx(float(Worst(tau=0.5).value(fresh, V)))
+    assert float(objective.value(fresh, V)) == pytest.approx(float(objectives.Worst(tau=0.5).value(fresh, V)))
 
 
 def test_state_is_never_moved_in_place():
-    objective = Reducible()
+    objective = objectives.Reducible()
     before = objective.init(ALIKE)
     kept = {key: value.clone() for key, value in before.items()}
     objective.update(before, V, 0.1)

@@ -111,9 +111,9 @@ class Recipe(Config):
     kind: dict[str, Any] = Field(default_factory=lambda: {"type": "causal"})
     tasks: TasksSpec
     budget: str | int | float | dict[str, str | int | float]
-    selection: SelectionSpec = SelectionSpec()
     targets: TargetsSpec | None = None
     objective: dict[str, Any] = Field(default_factory=lambda: {"type": "reducible"})
+    selection: SelectionSpec = SelectionSpec()
     mixture: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
     weights: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
     packing: bool = False
