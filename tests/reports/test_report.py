@@ -64,12 +64,12 @@ def page(root):
                     "type": "tagi",
                     "stage": "finetune",
                     "head": "per_layer",
-                    "rank": 8,
+                    "r": 8,
                     "base": "frozen",
                     "kl": 5.0,
                 }
             },
-            "base, 1.47M parameters, hypernetwork, 617k trained (stage finetune, head per_layer, rank 8, base frozen)",
+            "base, 1.47M parameters, tagi, 617k trained (stage finetune, head per_layer, r 8, base frozen, kl 5.0)",
         ),
     ],
 )

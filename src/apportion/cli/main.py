@@ -54,7 +54,7 @@ def main() -> None:
         os.environ.setdefault(name, "error")
     arguments = sys.argv[1:] or ["--help"]
     stopped = "stopped."
-    if arguments[0] in ("train", "compare") or arguments[:2] == ["hypernet", "train"]:
+    if arguments[0] in ("train", "compare"):
         stopped += " The same command goes on from the last checkpoint."
     try:
         with _interruptible(stopped):

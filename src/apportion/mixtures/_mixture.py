@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from apportion._config import Config
-from apportion.signals._signal import Feedback, TaskSignal
+from apportion.signals._records import Feedback
+from apportion.signals._signal import TaskSignal
 from apportion.signals.validation_losses import ValidationLosses
 
 State = dict[str, Tensor]

@@ -11,7 +11,8 @@ import numpy as np
 
 from apportion._config import validate
 from apportion._errors import ApportionError
-from apportion.signals._signal import Anchors, Signal
+from apportion.signals._records import Anchors
+from apportion.signals._signal import Signal
 from apportion.tasks import EncodedSplit, TasksSpec, encode_examples
 from apportion.tasks.validation import Picked
 

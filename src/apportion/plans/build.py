@@ -23,7 +23,7 @@ from apportion.models.loading import load_tokenizer
 from apportion.models.specs import ModelSpec
 from apportion.plans.anchors import find_anchors
 from apportion.plans.recipe import Recipe
-from apportion.signals._signal import Bench
+from apportion.signals._records import Bench
 from apportion.tasks import EncodedCollection, TasksSpec, load_encoded
 from apportion.tasks.batches import Batch, work_of
 from apportion.tasks.targets import Targets, named_targets, targets_of_tasks

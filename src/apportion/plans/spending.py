@@ -13,7 +13,8 @@ from apportion.budget.prices import Cost, Work
 from apportion.plans.advice import MOST_SHARE, count_of
 from apportion.plans.build import Data, Setup, assemble, make_model, make_sampler
 from apportion.plans.recipe import CADENCES, Recipe
-from apportion.signals._signal import Outlook, cost_of
+from apportion.signals._records import Outlook
+from apportion.signals._signal import cost_of
 from apportion.tasks.batches import work_of
 
 SAMPLED_STEPS = 32

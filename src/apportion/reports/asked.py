@@ -71,7 +71,8 @@ def findings(view: View) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-_HYPERNET = ("stage", "head", "rank", "base")
+# The kind of model that goes without saying.
+_PLAIN_KIND = "causal"
 
 
 def model_text(recipe: dict[str, Any], summary: dict[str, Any]) -> str:
@@ -83,12 +84,13 @@ def model_text(recipe: dict[str, Any], summary: dict[str, Any]) -> str:
     parameters = summary.get("parameters") or {}
     if parameters:
         text += f", {words.count(parameters['total'])} parameters"
-    lora, hypernet = recipe.get("lora"), recipe.get("hypernet")
-    if not (lora or hypernet):
+    lora, kind = recipe.get("lora"), dict(recipe.get("kind") or {})
+    name = kind.pop("type", _PLAIN_KIND)
+    if not lora and name == _PLAIN_KIND:
         return f"{text}, all trained"
     trained = f", {words.count(parameters['trainable'])} trained" if parameters else ""
-    if isinstance(hypernet, dict):
-        return f"{text}, hypernetwork{trained} ({_settings({key: hypernet.get(key) for key in _HYPERNET})})"
+    if name != _PLAIN_KIND:
+        return f"{text}, {name}{trained}" + (f" ({_settings(kind)})" if _settings(kind) else "")
     return f"{text}, LoRA{trained}" + (f" ({_settings(lora)})" if isinstance(lora, dict) else "")
 
 

@@ -6,19 +6,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apportion.signals._signal import (
-        AnchorsAsked,
-        Asking,
-        Bench,
-        ExampleSignal,
-        Feedback,
-        Moment,
-        Outlook,
-        Seen,
-        Signal,
-        TaskSignal,
-        cost_of,
-    )
+    from apportion.signals._records import AnchorsAsked, Asking, Bench, Feedback, Moment, Outlook, Seen
+    from apportion.signals._signal import ExampleSignal, Signal, TaskSignal, cost_of
     from apportion.signals.anchor_states import AnchorStates
     from apportion.signals.anchor_texts import AnchorTexts
     from apportion.signals.in_run_alignment import InRunAlignment
@@ -27,7 +16,9 @@ if TYPE_CHECKING:
     from apportion.signals.step_losses import StepLosses
     from apportion.signals.validation_losses import ValidationLosses
 
+_RECORDS = ("AnchorsAsked", "Asking", "Bench", "Feedback", "Moment", "Outlook", "Seen")
 _HOME = {
+    **dict.fromkeys(_RECORDS, "_records"),
     "AnchorStates": "anchor_states",
     "AnchorTexts": "anchor_texts",
     "InRunAlignment": "in_run_alignment",

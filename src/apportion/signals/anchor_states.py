@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from apportion._errors import ApportionError
 from apportion._ranks import part_of, summed
 from apportion.budget.prices import Cost
-from apportion.signals._signal import AnchorsAsked, Bench, ExampleSignal, Moment, Outlook, Seen, Weigh, cost_of
+from apportion.signals._records import AnchorsAsked, Bench, Moment, Outlook, Seen
+from apportion.signals._signal import ExampleSignal, Weigh, cost_of
 from apportion.signals.hidden_states import Positions, last_states, members, of_examples
 from apportion.signals.losses import measuring
 from apportion.tasks.batches import Batch

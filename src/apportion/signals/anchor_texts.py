@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from apportion.budget.prices import Cost
-from apportion.signals._signal import Anchors, AnchorsAsked, Bench, Draw, ExampleSignal, Outlook, Seen, Weigh
+from apportion.signals._records import Anchors, AnchorsAsked, Bench, Draw, Outlook, Seen
+from apportion.signals._signal import ExampleSignal, Weigh
 from apportion.signals.anchor_states import check_same
 from apportion.tasks import EncodedCollection
 from apportion.tasks.batches import Batch

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from apportion._ranks import summed, world
 from apportion.budget.prices import Cost, Work
 from apportion.signals import meta_gradient
-from apportion.signals._signal import Asking, Feedback, Moment, Outlook, TaskSignal, cost_of
+from apportion.signals._records import Asking, Feedback, Moment, Outlook
+from apportion.signals._signal import TaskSignal, cost_of
 from apportion.signals.in_run import InRunRead, check_readable
 from apportion.signals.inner_step import check_followed, inner_step
 from apportion.signals.validation_losses import SAMPLED_TURNS

@@ -10,7 +10,8 @@ from torch import nn
 from apportion._ranks import rank, summed
 from apportion.budget.prices import Cost, Work
 from apportion.signals import meta_gradient
-from apportion.signals._signal import Asking, Feedback, Moment, Outlook, TaskSignal, cost_of
+from apportion.signals._records import Asking, Feedback, Moment, Outlook
+from apportion.signals._signal import TaskSignal, cost_of
 from apportion.signals.inner_step import check_followed, inner_step
 from apportion.signals.losses import task_losses
 from apportion.signals.validation_losses import SAMPLED_TURNS

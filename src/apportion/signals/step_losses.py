@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from apportion._ranks import joined, world
 from apportion.budget.prices import Cost, Work
-from apportion.signals._signal import Draw, ExampleSignal, Outlook, Seen, Weigh
+from apportion.signals._records import Draw, Outlook, Seen
+from apportion.signals._signal import ExampleSignal, Weigh
 from apportion.signals.losses import example_losses, measuring
 from apportion.tasks.batches import Batch
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from apportion.budget.prices import Cost
-from apportion.signals._signal import Asking, Bench, Feedback, Moment, Outlook, TaskSignal, cost_of
+from apportion.signals._records import Asking, Bench, Feedback, Moment, Outlook
+from apportion.signals._signal import TaskSignal, cost_of
 from apportion.signals.losses import task_losses
 from apportion.tasks.batches import Batch
 from apportion.tasks.validation import batched, rotating

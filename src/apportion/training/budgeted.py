@@ -11,7 +11,7 @@ from torch import nn
 from apportion._ranks import rank, wait
 from apportion.budget import Ledger
 from apportion.models.loading import quietly
-from apportion.signals._signal import Moment
+from apportion.signals._records import Moment
 from apportion.training.checkpoint import STATE, aside_of, load_state, write_checkpoint
 from apportion.training.part import Done, Parts
 from apportion.training.recorder import Recorder

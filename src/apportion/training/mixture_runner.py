@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from apportion.mixtures._mixture import Mixture, TaskSizes
 from apportion.objectives._objective import Objective
 from apportion.objectives.curves import finite_losses
-from apportion.signals._signal import Asking, Bench, Feedback, Moment, TaskSignal
+from apportion.signals._records import Asking, Bench, Feedback, Moment
+from apportion.signals._signal import TaskSignal
 from apportion.tasks.batches import Batch
 from apportion.training.part import Done
 from apportion.training.runner import Runner

@@ -12,7 +12,7 @@ from torch import nn
 
 from apportion._errors import ApportionError
 from apportion._ranks import world
-from apportion.signals._signal import Moment
+from apportion.signals._records import Moment
 from apportion.tasks.batches import Batch
 
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from apportion.budget import Account
 from apportion.budget.prices import Cost, Work
-from apportion.signals._signal import Bench, Outlook, Signal
+from apportion.signals._records import Bench, Outlook
+from apportion.signals._signal import Signal
 from apportion.training.part import Part
 
 S = TypeVar("S", bound=Signal)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from apportion._ranks import summed
-from apportion.signals._signal import Bench, ExampleSignal, Moment
+from apportion.signals._records import Bench, Moment
+from apportion.signals._signal import ExampleSignal
 from apportion.signals.losses import parted_losses
 from apportion.tasks.batches import Batch
 from apportion.training.runner import Runner

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from apportion._config import Config
 from apportion._errors import ApportionError
-from apportion.signals._signal import AnchorsAsked, ExampleSignal, Seen
+from apportion.signals._records import AnchorsAsked, Seen
+from apportion.signals._signal import ExampleSignal
 
 EPS = 1e-8
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from apportion.signals._signal import Seen
+from apportion.signals._records import Seen
 from apportion.signals.anchor_states import AnchorStates
 from apportion.signals.hidden_states import Positions
 from apportion.weights._weighting import EPS, Anchored, sigmoid_weights

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from apportion._errors import ApportionError
-from apportion.signals._signal import Seen
+from apportion.signals._records import Seen
 from apportion.signals.anchor_texts import AnchorTexts
 from apportion.weights._weighting import Anchored, between, sigmoid_weights, too_sharp
 

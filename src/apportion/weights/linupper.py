@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from apportion.signals._signal import Seen
+from apportion.signals._records import Seen
 from apportion.signals.step_losses import StepLosses
 from apportion.weights._weighting import Weighting
 
