@@ -195,7 +195,7 @@ def test_counting_with_a_trained_tokenizer_needs_no_torch():
     assert done.stdout.splitlines()[-1] == "0 False"
 
 
-@pytest.mark.parametrize("bare", [[], ["kind"]])
+@pytest.mark.parametrize("bare", [[], ["hypernet"]])
 def test_a_bare_command_of_commands_is_its_help(capsys, bare):
     asked, helped = ask(capsys, *bare), ask(capsys, *bare, "--help")
     assert (asked.code, asked.err) == (0, "") and asked.out == helped.out

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
+from apportion.objectives.worst import REPORT_TAU
 from apportion.runs.uncertainty import OBJECTIVE_TAU, errors_of_metrics, of_validation, ratio_variance, standard_error
-from apportion.signals.objective import REPORT_TAU
 
 
 def test_equal_lengths_give_the_textbook_standard_error():

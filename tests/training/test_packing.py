@@ -32,7 +32,8 @@ def test_packing_changes_the_padding_and_nothing_else(tmp_path, settings):
 
 def test_rows_are_as_long_as_an_example_may_be(tmp_path):
     recipe = parse_recipe(overridden(TINY, ["packing=true", "training.gradient_accumulation_steps=3"]))
-    data, parts = prepare(recipe, tmp_path / "run")
+    training = prepare(recipe, tmp_path / "run").training
+    data, parts = training.data, training.setup
     p = parts.mixture.p.numpy()
     examples = 0
     while (step := parts.stream.next_step(p)) is not None:

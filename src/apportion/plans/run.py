@@ -74,6 +74,11 @@ class Staged:
             total |= {account: total.get(account, Cost()) + cost for account, cost in costs.items()}
         return total
 
+    def load(self) -> None:
+        """Load what every stage needs; errors are `Stage.load`'s."""
+        for stage in self.stages:
+            stage.load()
+
     def run(self, folder: RunFolder | None, show: Show | None) -> None:
         """Run every stage; arguments and errors are `Stage.run`'s."""
         for stage in self.stages:
@@ -141,7 +146,7 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
     """
     recipe = settled(recipe, out)
     staged = prepare(recipe, out)
-    staged.training.load()  # before the folder is made, for the same reason
+    staged.load()  # before the folder is made, for the same reason
     folder = RunFolder.create(out, recipe.resolved()) if rank() == 0 else None
     with folder or nullcontext():
         staged.run(folder, show)

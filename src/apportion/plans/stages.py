@@ -49,6 +49,13 @@ class Stage:
         """Whether nothing is left to do but to charge what it spent."""
         raise NotImplementedError
 
+    def load(self) -> None:
+        """Load what takes long and may fail, still before anything is written.
+
+        Raises:
+            ApportionError: It does not load.
+        """
+
     def run(self, ledger: Ledger, folder: RunFolder | None, show: Show | None) -> None:
         """Do what is left to do, and charge the ledger with all that the stage spends, now or before.
 

@@ -79,7 +79,7 @@ class Training(Stage):
         return self.expected.accounts
 
     def load(self) -> None:
-        """Load the model's weights: before a folder is made, so that a mistake leaves nothing behind."""
+        """Load the model's weights."""
         self._model = make_model(self.recipe, self.data)
 
     def run(self, ledger: Ledger, folder: RunFolder | None, show: Show | None) -> None:
@@ -99,9 +99,7 @@ class Training(Stage):
             weights=setup.weights.summary,
             show=show if folder else None,
         )
-        if self._model is None:
-            self.load()
-        assert self._model is not None
+        assert self._model is not None, "a stage is loaded before it is run"
         trainer = make_trainer(self._model, data, setup, recorder, self._out)
         checkpoint = told(_checkpoint_of(folder) if folder else "")
         self.kind.prepare(self._model, self.children, data.tasks.names)
