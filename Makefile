@@ -2,6 +2,7 @@
 # constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
+OLDEST := .venv-oldest/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
@@ -11,10 +12,10 @@ export APPORTION_DATA ?= $(abspath ../shared/data)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint bench site
+.PHONY: help install run test test-fast test-oldest wheel-check lint bench site
 
 help: ## List the targets.
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 install: $(STAMP) ## Make .venv and install the package with its tools.
 
@@ -31,6 +32,19 @@ run: $(STAMP) ## Compare three mixtures on the playground (minutes); goes on whe
 
 test: lint ## Lint, then all tests.
 	$(BIN)/python -m pytest -n 2
+
+test-fast: $(STAMP) ## The inner loop: all tests but the slow ones (tests/conftest.py names those).
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-oldest: ## The fast tests, and whole runs, on the oldest versions that pyproject.toml allows.
+	test -x $(OLDEST)/pip || $(PYTHON) -m venv .venv-oldest
+	$(OLDEST)/python -m pip install --disable-pip-version-check --quiet -c constraints-oldest.txt torch
+	$(OLDEST)/python -m pip install --disable-pip-version-check --quiet -c constraints-oldest.txt -e '.[dev]'
+	$(OLDEST)/python -m pytest -n 2 -m "not slow"
+	$(OLDEST)/python -m pytest -n 2 $(addprefix tests/training/test_,run.py resume.py adapters.py)
+
+wheel-check: ## Build the wheel, install it away from here, and train with it.
+	PYTHON=$(PYTHON) .ci/wheel
 
 lint: $(STAMP) ## Check style, format and types.
 	$(BIN)/ruff check

@@ -3,7 +3,54 @@
 import os
 from pathlib import Path
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("APPORTION_DATA", str(Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+# What `make test-fast` leaves out: tests that train one model after another, start processes or read a whole collection.
+# A file, or a test or a class of one; a new file is fast until it is named here.
+SLOW = (
+    "cli/test_bad_recipes.py::test_a_typo_is_answered_before_anything_heavy_is_loaded",
+    "cli/test_bad_recipes.py::test_what_is_unusual_and_right_is_planned_at_once",
+    "cli/test_folders.py",
+    "cli/test_full_disk.py",
+    "cli/test_output.py",
+    "cli/test_processes.py",
+    "contracts/test_spending.py",
+    "outsider/test_outsider.py",
+    "plans/test_advice.py",
+    "plans/test_comparison_plan.py",
+    "plans/test_fit.py",
+    "plans/test_hypernet.py",
+    "plans/test_plan.py",
+    "plans/test_timing.py",
+    "recipes/test_recipes.py::test_it_plans_at_tiny_size",
+    "recipes/test_recipes.py::test_its_architecture_trains_at_tiny_size",
+    "recipes/test_recipes.py::test_pretraining_supervises_every_token_of_the_corpus_once",
+    "reports/test_browser.py",
+    "studies/test_tagi_data.py::TestNatural",
+    "tasks/test_real_data.py",
+    "test_examples.py",
+    "test_studies.py",
+    "test_upkeep.py::test_the_marker_goes_to_what_is_named_and_to_nothing_else",
+    "training/test_adapters.py",
+    "training/test_hypernet_run.py",
+    "training/test_hypernet_stages.py",
+    "training/test_packing.py",
+    "training/test_ranks.py",
+    "training/test_resume.py",
+    "training/test_run.py",
+    "training/test_weights_runner.py",
+    "weights/test_linupper.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as ``slow`` what `SLOW` names."""
+    for item in items:
+        place = item.nodeid.removeprefix("tests/")
+        if any(place.startswith((f"{name}::", f"{name}[")) or place == name for name in SLOW):
+            item.add_marker(pytest.mark.slow)
