@@ -42,8 +42,11 @@ def objective(model, validation, n_tasks, tau):
     return tau * torch.log(torch.exp(v / tau).mean())
 
 
-def objective_after_step(model, train, validation, p, inner, tau):
-    """J at theta - lr * U(sum_i p_i g_i), by really moving the parameters and moving them back."""
+def objective_after_step(model, train, validation, p, inner, tau, n_targets=None):
+    """J at theta - lr * U(sum_i p_i g_i), by really moving the parameters and moving them back.
+
+    Of ``n_targets`` losses, as many as tasks where it is None.
+    """
     theta = trainable(model)
     loss = sum(p[i] * task_mean(model, train, i) for i in range(len(p)) if p[i] != 0)
     gradients = torch.autograd.grad(loss, list(theta.values()), materialize_grads=True)
@@ -51,19 +54,19 @@ def objective_after_step(model, train, validation, p, inner, tau):
     with torch.no_grad():
         for (name, parameter), g in zip(theta.items(), gradients, strict=True):
             parameter.sub_(inner.lr * inner.update(name, g))
-        value = objective(model, validation, len(p), tau)
+        value = objective(model, validation, n_targets or len(p), tau)
         for name, parameter in theta.items():
             parameter.copy_(before[name])
     return value
 
 
-def finite_difference(model, train, validation, p, inner, tau, h=1e-5):
+def finite_difference(model, train, validation, p, inner, tau, n_targets=None, h=1e-5):
     """-dJ/dp by central differences, p moved off the simplex one entry at a time."""
     out = torch.zeros_like(p)
     for i in range(len(p)):
         step = torch.zeros_like(p)
         step[i] = h
-        up = objective_after_step(model, train, validation, p + step, inner, tau)
-        down = objective_after_step(model, train, validation, p - step, inner, tau)
+        up = objective_after_step(model, train, validation, p + step, inner, tau, n_targets)
+        down = objective_after_step(model, train, validation, p - step, inner, tau, n_targets)
         out[i] = -(up - down) / (2 * h)
     return out
