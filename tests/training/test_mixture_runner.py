@@ -17,7 +17,7 @@ from apportion.mixtures.adapt import Adapt
 from apportion.mixtures.loss import Loss
 from apportion.mixtures.progress import Progress
 from apportion.objectives import Mean, Reducible, Worst
-from apportion.signals._signal import Outlook
+from apportion.signals._records import Outlook
 from apportion.signals.in_run_alignment import InRunAlignment
 from apportion.signals.inner_step import SgdStep
 from apportion.signals.look_ahead import LookAhead

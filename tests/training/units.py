@@ -8,7 +8,7 @@ import torch
 from apportion.budget import Budget, Ledger
 from apportion.budget.allowance import Allowance
 from apportion.models.flops import ModelFlops
-from apportion.signals._signal import Anchors, Bench, Moment
+from apportion.signals._records import Anchors, Bench, Moment
 from apportion.tasks import EncodedCollection, EncodedSplit, EncodedTask
 from apportion.tasks.targets import named_targets, targets_of_tasks
 from tests.tiny import tiny_model
