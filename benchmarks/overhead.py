@@ -101,7 +101,7 @@ def run_apportion(steps: int) -> float:
         built.report,
         every=1.0,
         ledger=built.ledger,
-        flops=flops,
+        prices=flops,
         affords=lambda price: True,
         proportions=lambda: built.mixture.p,
         append=lambda record: None,
