@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from apportion._errors import ApportionError
@@ -203,13 +203,18 @@ words = st.text("ab <|>/\nthin", max_size=8)
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(AROUND)), st.lists(words, min_size=2, max_size=6), st.none() | words)
+@example("qwen3", ["", "<", "", "\n"], None)
+@example("chatml", ["", "<", "", "\n"], None)
 def test_whatever_is_said_nothing_but_the_assistant_is_supervised(tokenizers, name, texts, system):
     turns = talk(*texts[: len(texts) // 2 * 2], system=system)
     before, after = AROUND[name]
     answers = [turn["content"].strip() for turn in turns if turn["role"] == "assistant"]
-    example = Example("unused", "unused", "1", tuple(turns))
     encoder = Encoder(tokenizers[name], 4096)
-    _, kept, _ = encoder.encode([example])
+    _, kept, _ = encoder.encode([Example("unused", "unused", "1", tuple(turns))])
+    if name == "qwen3" and any(answers) and not answers[-1] and not kept:
+        # Qwen3 writes its empty thought after a last answer that is blank: what it would keep is dropped, and counted.
+        assert "cannot be told apart" in encoder.findings()[0]
+        return
     assert len(kept) == any(answers), encoder.findings()
     if kept:
         text, stretches = runs(tokenizers[name], turns)
