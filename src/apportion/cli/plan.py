@@ -77,6 +77,9 @@ def _print(plan: Mapping[str, Any]) -> None:
         f"{plan['memory'] / 2**30:.2f} GiB for weights, gradients and optimizer, activations on top.\n"
         f"Time: {_time(plan)}, {_by(plan)}."
     )
+    if len(plan["stages"]) > 1:
+        said = (f"{s['name']} {s['flops']:.3g} FLOPs{' (finished)' * s['finished']}" for s in plan["stages"])
+        console.print(f"Stages: {', then '.join(said)}.")
     accounts = Table("account", "supervised", "processed", "FLOPs", "share", title="Expected spending")
     total = sum(account["flops"] for account in plan["accounts"].values())
     for name, account in plan["accounts"].items():

@@ -29,6 +29,7 @@ from apportion.plans.spending import (
     example_rates,
     with_cadence,
 )
+from apportion.plans.stages import together
 from apportion.plans.timing import measured_pace, seconds_of, worth_timing
 
 BYTES = 4  # parameters, gradients and Adam's moments are kept in fp32
@@ -38,7 +39,8 @@ BYTES = 4  # parameters, gradients and Adam's moments are kept in fp32
 class Plan:
     """An estimate for the recipe's starting mixture; a learnt one will draw otherwise. A hypernetwork's is of a sample.
 
-    ``accounts``: tokens and FLOPs by account. ``memory``: bytes of weights, gradients and optimizer state; activations
+    ``accounts``: tokens and FLOPs by account. ``stages``: what the run is made of, in its order: ``name``, whether it is
+    ``finished``, ``flops``. ``memory``: bytes of weights, gradients and optimizer state; activations
     come on top. ``flops_per_second``: what this machine was just measured to do in large matmuls. ``seconds`` and
     ``seconds_range``: of the run on this machine, judged from ``timed_steps`` of it or, where that is 0, from its matmuls.
     """
@@ -50,6 +52,7 @@ class Plan:
     epochs: Mapping[str, float]
     mixture: Mapping[str, float]
     accounts: Mapping[str, Mapping[str, float]]
+    stages: Sequence[Mapping[str, Any]]
     validation_every: float
     memory: int
     flops_per_second: float
@@ -78,7 +81,8 @@ def plan_recipe(recipe: Recipe, *, timed: bool = False) -> Plan:
     recipe = with_cadence(recipe, data)
     staged = Staged(recipe, data, Path("plan"))
     staged.check()
-    accounts = {str(account): cost.as_dict() for account, cost in staged.price().items()}
+    prices = staged.prices()
+    accounts = {str(account): cost.as_dict() for account, cost in together(prices).items()}
     training = staged.training
     parts, expected = training.setup, training.expected
     assert expected is not None
@@ -99,6 +103,10 @@ def plan_recipe(recipe: Recipe, *, timed: bool = False) -> Plan:
         epochs=epochs,
         mixture=dict(zip(data.tasks.names, p.tolist(), strict=True)),
         accounts=accounts,
+        stages=[
+            {"name": stage.name, "finished": stage.finished, "flops": sum(cost.flops for cost in costs.values())}
+            for stage, costs in zip(staged.stages, prices, strict=True)
+        ],
         validation_every=recipe.validation.cadence,
         memory=memory,
         flops_per_second=rate,

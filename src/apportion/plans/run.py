@@ -15,7 +15,7 @@ from apportion.models.sizes import check_memory
 from apportion.plans.build import Data, load_data
 from apportion.plans.recipe import Recipe, parse_recipe
 from apportion.plans.spending import with_cadence
-from apportion.plans.stages import ChildRuns, Stage, expect
+from apportion.plans.stages import ChildRuns, Costs, Stage, expect, together
 from apportion.plans.training import Training
 from apportion.reports import write_report
 from apportion.runs import RunFolder
@@ -65,14 +65,17 @@ class Staged:
             if stage is not self.training:
                 expect(expected, stage.price(expected))
 
+    def prices(self) -> list[Costs]:
+        """Return what each stage is expected to spend, by account."""
+        expected, found = Ledger(self.ledger.budget), []
+        for stage in self.stages:
+            found.append(stage.price(expected))
+            expect(expected, found[-1])
+        return found
+
     def price(self) -> dict[Account, Cost]:
         """Return what the whole run is expected to spend, by account."""
-        expected, total = Ledger(self.ledger.budget), dict[Account, Cost]()
-        for stage in self.stages:
-            costs = stage.price(expected)
-            expect(expected, costs)
-            total |= {account: total.get(account, Cost()) + cost for account, cost in costs.items()}
-        return total
+        return together(self.prices())
 
     def load(self) -> None:
         """Load what every stage needs; errors are `Stage.load`'s."""

@@ -85,6 +85,14 @@ def expect(ledger: Ledger, costs: Costs) -> None:
         ledger.charge(account, supervised=supervised, processed=processed, padded=processed, flops=cost.flops)
 
 
+def together(parts: Sequence[Costs]) -> dict[Account, Cost]:
+    """Return the sum of what several stages spend, by account."""
+    total: dict[Account, Cost] = {}
+    for costs in parts:
+        total |= {account: total.get(account, Cost()) + cost for account, cost in costs.items()}
+    return total
+
+
 class ChildRuns(Stage):
     """Runs that this one needs: ordinary runs in folders of their own, all that they spend charged to one account.
 
