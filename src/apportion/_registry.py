@@ -73,7 +73,7 @@ class Registry(Generic[M]):
             raise ApportionError(f"'{name}' is no {self.family}: it cannot be imported ({said}).") from error
         base = self._base_class()
         if cls is base or not (isinstance(cls, type) and issubclass(cls, base)):
-            why = "it is the base of them" if cls is base else f"it is not derived from {self._base}"
+            why = "it is the base of them" if cls is base else f"it is not derived from {_public(self._base)}"
             raise ApportionError(f"'{name}' is no {self.family}: {why}.")
         return cast("type[M]", cls)
 
@@ -129,6 +129,12 @@ class Registry(Generic[M]):
                 "of a module of its own and import it from there."
             )
         return path
+
+
+def _public(path: str) -> str:
+    """Return ``package.Class`` of ``package._module:Class``: bases are public under their package."""
+    module, _, name = path.partition(":")
+    return f"{module.rpartition('.')[0]}.{name}"
 
 
 def _imported(path: str) -> object:

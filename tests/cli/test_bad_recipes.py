@@ -28,6 +28,7 @@ MISTAKES = [
     ("objective=wrost", "Unknown objective 'wrost' (did you mean 'worst'?)"),
     ("targets={task: {copy: 1}}", "Unknown key 'targets.task' (did you mean 'tasks'?)"),
     ("targets={tasks: {copyy: 1}}", "Unknown task 'copyy' under 'targets.tasks' (did you mean 'copy'?)"),
+    ("targets={tasks: []}", "'targets.tasks' is []: name at least one task, or leave 'targets' out"),
     ("targets={tasks: {copy: 0}}", "an importance must be more than 0, unlike that of 'copy'"),
     ("validation.evry=1%", "Unknown key 'validation.evry' (did you mean 'every'?)"),
     ("training.learning_rat=1", "'training.learning_rat' (did you mean 'learning_rate'?)"),

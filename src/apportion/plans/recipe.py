@@ -81,11 +81,13 @@ class ValidationSpec(Config):
 class TargetsSpec(Config):
     """What the model should be good at: ``tasks``, by name, each with its importance; the block left out, all alike."""
 
-    tasks: dict[str, float] = Field(min_length=1)
+    tasks: dict[str, float]
 
     @field_validator("tasks", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
+        if not value and isinstance(value, list | Mapping):
+            raise ValueError("name at least one task, or leave 'targets' out")
         return dict.fromkeys(value, 1.0) if isinstance(value, list) else value
 
     @field_validator("tasks")
