@@ -159,7 +159,10 @@ def report_batches(recipe: Recipe, data: Data, args: TrainingArguments) -> list[
 
 @dataclass(frozen=True)
 class Setup:
-    """What a trainer is made of, and a plan priced from; ``train_flops`` prices a step."""
+    """What a trainer is made of, and a plan priced from.
+
+    ``train_flops`` prices a step's training, ``step_flops`` what a method measures in it too.
+    """
 
     args: TrainingArguments
     ledger: Ledger
@@ -170,6 +173,7 @@ class Setup:
     stream: Stream
     report: list[Batch]
     train_flops: Callable[[Work], float]
+    step_flops: Callable[[Work], float]
 
     @property
     def allowance(self) -> Allowance:
@@ -219,16 +223,6 @@ def assemble(recipe: Recipe, data: Data, prices: Prices, output: Path) -> Setup:
     def step_flops(work: Work) -> float:
         return train_flops(work) + mixture.step_price(work) + weights.step_price(work)
 
-    if ledger.budget.unit == "flops" and method.max_epochs is not None:
-        # What a method measures comes on top of the steps, and is taken to cost as much again at most.
-        passes = (1 / recipe.validation.cadence + 1) * bench.allowance.reserve + weights.opening()
-        times = 2 if mixture.signals else 1
-        splits = [task.train for task in data.tasks.tasks]
-        worth = [
-            np.array([times * step_flops(work_of([split.example(i)], [task])) for i in range(len(split))])
-            for task, split in enumerate(splits)
-        ]
-        check_epochs(recipe, data, method, ledger.budget, worth, passes)
     stream = Stream(
         data.tasks,
         make_sampler(recipe, data, method),
@@ -241,7 +235,33 @@ def assemble(recipe: Recipe, data: Data, prices: Prices, output: Path) -> Setup:
         pad_id=data.pad_id,
         row_length=recipe.tasks.max_length if recipe.packing else None,
     )
-    return Setup(args, ledger, prices, bench, mixture, weights, stream, report, train_flops)
+    return Setup(args, ledger, prices, bench, mixture, weights, stream, report, train_flops, step_flops)
+
+
+def check_flop_epochs(recipe: Recipe, data: Data, parts: Setup, ahead: float) -> None:
+    """Refuse a budget in FLOPs that the mixture's ``max_epochs`` does not let training spend.
+
+    Args:
+        recipe: The recipe.
+        data: Its tasks.
+        parts: The budget and prices.
+        ahead: FLOPs of it that are spent before training.
+
+    Raises:
+        ApportionError: As said.
+    """
+    method = parts.mixture.mixture
+    if parts.ledger.budget.unit != "flops" or method.max_epochs is None:
+        return
+    # What a method measures comes on top of the steps, and is taken to cost as much again at most.
+    beside = ahead + (1 / recipe.validation.cadence + 1) * parts.allowance.reserve + parts.weights.opening()
+    times = 2 if parts.mixture.signals else 1
+    splits = [task.train for task in data.tasks.tasks]
+    worth = [
+        np.array([times * parts.step_flops(work_of([split.example(i)], [task])) for i in range(len(split))])
+        for task, split in enumerate(splits)
+    ]
+    check_epochs(recipe, data, method, parts.ledger.budget, worth, beside)
 
 
 def train_pool(data: Data) -> list[list[Picked]]:

@@ -19,7 +19,7 @@ from apportion.budget import ACCOUNTS, Ledger
 from apportion.budget.prices import Cost
 from apportion.mixtures._mixture import Mixture
 from apportion.models.loading import parameters
-from apportion.plans.build import Data, Setup, assemble, make_model, make_trainer, reported
+from apportion.plans.build import Data, Setup, assemble, check_flop_epochs, make_model, make_trainer, reported
 from apportion.plans.fit import check_fit
 from apportion.plans.recipe import Recipe
 from apportion.plans.spending import Expected, expected_spending
@@ -71,7 +71,9 @@ class Training(Stage):
 
     def check(self, ledger: Ledger) -> None:
         """Refuse a model, data and budget that do not go together."""
-        check_fit(self.shapes, self.data, self.setup, ledger.total_flops + self.setup.prices.ahead().flops)
+        ahead = ledger.total_flops + self.setup.prices.ahead().flops
+        check_flop_epochs(self.recipe, self.data, self.setup, ahead)
+        check_fit(self.shapes, self.data, self.setup, ahead)
 
     def price(self, ledger: Ledger) -> Costs:
         """Return what is expected to be spent under the starting mixture."""
