@@ -95,7 +95,7 @@ class Diary(Part):
         self.told = state["told"]
 
 
-def make(folder, stop=None, checkpoints=True, more=(), **arguments):
+def make(folder, stop=None, checkpoints=True, more=(), limit=LIMIT, **arguments):
     model = tiny_model("llama", hidden=16, layers=1, attention_dropout=0.1)
     args = TrainingArguments(
         output_dir=str(folder),
@@ -109,7 +109,7 @@ def make(folder, stop=None, checkpoints=True, more=(), **arguments):
         **{"gradient_accumulation_steps": 2, "warmup_steps": 0.2, **arguments},
     )
     trainer = OwnTrainer(model=model, args=args)
-    ledger = Ledger(Budget("supervised", LIMIT))
+    ledger = Ledger(Budget("supervised", limit))
     records = []
     halves = targets_of_tasks(TASKS)[0].report
     recorder = Recorder(
@@ -205,6 +205,17 @@ def test_broken_off_and_resumed_it_ends_byte_for_byte_as_if_it_never_was(whole, 
     assert told.told == diary.told
     bare = [[json.dumps({**record, "seconds": 0}) for record in part] for part in (before[:known] + after, records)]
     assert bare[0] == bare[1] and 0 < known < len(records)
+
+
+def test_a_budget_spent_to_the_last_token_ends_at_that_step_without_a_checkpoint_of_it(whole, tmp_path):
+    """Such a checkpoint would be of a finished run."""
+    fitting = whole[1].ledger.used
+    trainer, records, diary = make(tmp_path, limit=fitting)
+    trainer.train()
+    assert trainer.ledger.used == fitting and trainer.finished
+    assert diary.told[-1][0] == "after" and records[-1]["step"] == trainer.state.global_step
+    assert "validation" in records[-1]
+    assert max(int(path.name[5:]) for path in (tmp_path / "checkpoints").iterdir()) < trainer.state.global_step
 
 
 def test_a_checkpoint_of_other_parts_is_refused_by_their_names(whole, tmp_path):

@@ -327,7 +327,7 @@ def test_what_does_not_fit_a_budget_in_flops_is_not_measured(method):
 
 
 METHODS = {
-    "loss": Loss(refresh=2, max_cost=0.07, examples_per_task=2),
+    "loss": Loss(refresh=1, max_cost=0.12, examples_per_task=2),
     "progress": Progress(refresh=1, max_cost=0.5, examples_per_task=1),
     "in_run": Adapt(refresh=5, reads=2, examples_per_task=2),
     "in_run-every-step": Adapt(refresh=3, reads=None, momentum=0.5, unit="tokens"),

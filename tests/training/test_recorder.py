@@ -8,7 +8,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from apportion._errors import ApportionError
@@ -75,8 +75,12 @@ def crossed(used, part):
     return steps
 
 
-@given(st.lists(st.integers(1, 700), min_size=1, max_size=60), st.sampled_from([0.05, 0.1, 0.25, 1.0]))
-@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(1, 150) | st.integers(1, 3000), min_size=1, max_size=60),
+    st.sampled_from([0.05, 0.1, 0.25, 1.0]),
+)
+@example([3000, 100, 100, 700, 5000], 0.05)
+@settings(max_examples=50, deadline=None)
 def test_a_record_every_hundredth_and_a_validation_every_share_however_long_steps_are(sizes, every):
     history = History(every=every, batches=[])
     history.start()

@@ -188,6 +188,14 @@ def test_trimming_keeps_the_order_of_the_draws_and_takes_no_cheaper_one_from_beh
         assert (sorted(drawn(step)) if step else []) == sorted(fitting)
 
 
+def test_a_step_that_spends_the_budget_to_the_last_token_ends_the_stream_with_it():
+    stream, ledger = make(limit=10**6)
+    stream.next_step(EVEN)
+    exact, spent = make(limit=ledger.used)
+    assert exact.next_step(EVEN).examples == 6
+    assert exact.finished and spent.remaining == 0 and not stream.finished
+
+
 def test_a_budget_below_the_first_example_ends_at_once_with_nothing_charged():
     stream, ledger = make("processed", 1)
     assert stream.next_step(EVEN) is None
