@@ -41,6 +41,14 @@ class Ledger:
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self._spent: dict[str, Spent] = {account: Spent() for account in ACCOUNTS}
+        self._before: int | float = 0
+
+    def start(self) -> None:
+        """Let `progress` count from here: what was spent before training is no part of its schedule.
+
+        Not saved: whoever loads a state says where training started, before or after.
+        """
+        self._before = self.used
 
     def charge(self, account: Account, *, supervised: int, processed: int, padded: int, flops: float) -> None:
         """Add one pass, or several, to an account.
@@ -93,8 +101,9 @@ class Ledger:
 
     @property
     def progress(self) -> float:
-        """Share of the budget spent, in [0, 1]."""
-        return min(self.used / self.budget.limit, 1.0)
+        """Share of the budget spent, in [0, 1]; after `start`, of what was left then."""
+        left = self.budget.limit - self._before
+        return min((self.used - self._before) / left, 1.0) if left > 0 else 1.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``ledger.json`` without its schema number: the budget, and every account, unused ones as zeros."""

@@ -78,8 +78,12 @@ def _print(plan: Mapping[str, Any]) -> None:
         f"Time: {_time(plan)}, {_by(plan)}."
     )
     if len(plan["stages"]) > 1:
-        said = (f"{s['name']} {s['flops']:.3g} FLOPs{' (finished)' * s['finished']}" for s in plan["stages"])
-        console.print(f"Stages: {', then '.join(said)}.")
+        *before, training = plan["stages"]
+        finished, flops = sum(s["finished"] for s in before), sum(s["flops"] for s in before)
+        console.print(
+            f"Stages: {len(before)} run{'s' * (len(before) > 1)} before training, {finished} finished, {flops:.3g} FLOPs; "
+            f"then training, {training['flops']:.3g} FLOPs."
+        )
     accounts = Table("account", "supervised", "processed", "FLOPs", "share", title="Expected spending")
     total = sum(account["flops"] for account in plan["accounts"].values())
     for name, account in plan["accounts"].items():

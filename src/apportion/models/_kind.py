@@ -59,12 +59,12 @@ class Child:
 
     Attributes:
         folder: Its run folder, inside this run's or that of another run whose child serves again.
-        values: Its recipe, as plain values.
+        values: Its recipe, as plain values; None where the user named a finished run, whatever its recipe.
         tasks: The names of this run's tasks that it is for.
     """
 
     folder: Path
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] | None
     tasks: tuple[str, ...]
 
 

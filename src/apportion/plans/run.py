@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from apportion._errors import ApportionError
 from apportion._ranks import leave_at_exit, one_first, rank, wait, world
 from apportion.budget import Account, Ledger
 from apportion.budget.prices import Cost
+from apportion.models import Child
 from apportion.models.sizes import check_memory
 from apportion.plans.build import Data, load_data
 from apportion.plans.recipe import Recipe, parse_recipe
 from apportion.plans.spending import with_cadence
-from apportion.plans.stages import ChildRuns, Costs, Stage, expect, together
+from apportion.plans.stages import Costs, Stage, expect, together
 from apportion.plans.training import Training
 from apportion.reports import write_report
-from apportion.runs import RunFolder
+from apportion.runs import RunFolder, read_run
 from apportion.training.recorder import Show
 
 
@@ -49,8 +54,9 @@ class Staged:
     def __init__(self, recipe: Recipe, data: Data, out: Path) -> None:
         self.training = Training(recipe, data, out)
         self.ledger = self.training.setup.ledger
-        children = self.training.children
-        before = [ChildRuns("children", children, "proxy", staged=_prepare_child, run=_run_child)] if children else []
+        # In FLOPs all accounts are paid from one budget, and a child is held to what it was priced at.
+        bounded = self.ledger.budget.unit == "flops"
+        before = [ChildRun(child, bounded=bounded) for child in self.training.children]
         self.stages: tuple[Stage, ...] = (*before, self.training)
 
     def check(self) -> None:
@@ -108,12 +114,73 @@ def prepare(recipe: Recipe, out: str | Path) -> Staged:
     return staged
 
 
-def _prepare_child(values: Mapping[str, Any], out: Path) -> Staged:
-    return prepare(parse_recipe(values), out)
+class ChildRun(Stage):
+    """A run that has to be there before training: an ordinary one in a folder of its own, charged to `proxy`.
 
+    Args:
+        child: The run.
+        bounded: Whether it may spend no more FLOPs than it is priced at, whatever its own budget.
+    """
 
-def _run_child(values: Mapping[str, Any], out: Path) -> Run:
-    return run_recipe(parse_recipe(values), out)
+    def __init__(self, child: Child, *, bounded: bool) -> None:
+        self.name = child.folder.name
+        self._child, self._bounded = child, bounded
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The child's recipe, settled; bounded, its budget is what it is priced at."""
+        recipe = settled(parse_recipe(self._child.values or {}), self._child.folder)
+        staged = Staged(recipe, _data(recipe, self._child.folder), self._child.folder)
+        if not self._bounded or staged.ledger.budget.unit == "flops":
+            return recipe
+        flops = sum(cost.flops for cost in staged.price().values())
+        # Rounded down: what is written into the recipe must be the same when a run is resumed.
+        digits = 10.0 ** (math.floor(math.log10(flops)) - 3)
+        return recipe.model_copy(update={"budget": {"total": f"{math.floor(flops / digits) * digits:.4g} FLOPs"}})
+
+    @property
+    def finished(self) -> bool:
+        """Whether the folder holds the finished run of this recipe, or one that the user named."""
+        if not (self._child.folder / "summary.json").exists():
+            return False
+        return self._child.values is None or read_run(self._child.folder).recipe == self.recipe.resolved()
+
+    def check(self, ledger: Ledger) -> None:
+        """Check what the child, as a run of its own, would."""
+        if self.finished:
+            return
+        try:
+            prepare(self.recipe, self._child.folder)
+        except ApportionError as error:
+            raise ApportionError(f"The run '{self.name}', which comes before training, cannot be: {error}") from None
+
+    def price(self, ledger: Ledger) -> Costs:
+        """Return what the child is expected to spend as the run that it is, or what it spent if it is finished."""
+        return {"proxy": self._spent if self.finished else self._expected}
+
+    @cached_property
+    def _expected(self) -> Cost:
+        staged = Staged(self.recipe, _data(self.recipe, self._child.folder), self._child.folder)
+        return sum(staged.price().values(), Cost())
+
+    @property
+    def _spent(self) -> Cost:
+        columns = ("supervised", "processed", "flops")
+        return Cost(*(float(sum(account[column] for account in self._accounts())) for column in columns))
+
+    def _accounts(self) -> list[dict[str, Any]]:
+        return list(json.loads((self._child.folder / "ledger.json").read_text("utf-8"))["accounts"].values())
+
+    def run(self, ledger: Ledger, folder: RunFolder | None, show: Show | None) -> None:
+        """Run the child if it is not finished, and charge all that it spent."""
+        if not self.finished:
+            run_recipe(self.recipe, self._child.folder)
+        accounts = self._accounts()
+        supervised, processed, padded = (
+            sum(int(account[column]) for account in accounts) for column in ("supervised", "processed", "padded")
+        )
+        flops = sum(float(account["flops"]) for account in accounts)
+        ledger.charge("proxy", supervised=supervised, processed=processed, padded=padded, flops=flops)
 
 
 def settled(recipe: Recipe, out: str | Path) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from apportion._ranks import told
 from apportion.budget import ACCOUNTS, Ledger
 from apportion.budget.prices import Cost
 from apportion.mixtures._mixture import Mixture
+from apportion.models import Child
 from apportion.models.loading import parameters
 from apportion.plans.build import Data, Setup, assemble, check_flop_epochs, make_model, make_trainer, reported
 from apportion.plans.fit import check_fit
@@ -89,6 +91,7 @@ class Training(Stage):
         recipe, data, setup = self.recipe, self.data, self.setup
         # What the stages before have really spent is known now.
         check_fit(self.shapes, data, setup, setup.prices.ahead().flops)
+        ledger.start()
         recorder = Recorder(
             data.tasks.names,
             setup.report,
@@ -110,10 +113,16 @@ class Training(Stage):
         recorder.finish(trainer.model)
         validation = _validation(recipe, data, recorder)
         self.summary = _summary(recipe, data, setup, trainer.model, recorder)
+        self.summary["seconds"] = round(self.summary["seconds"] + sum(map(_seconds, self.children)), 3)
         self.summary["final"] |= of_validation(validation["tasks"], self.summary["final"]["validation"])
         if folder:
             folder.write_validation(validation)
             _close(folder, recipe, data, setup, trainer, self.summary)
+
+
+def _seconds(child: Child) -> float:
+    """Return how long a finished child took."""
+    return float(json.loads((child.folder / "summary.json").read_text("utf-8"))["seconds"])
 
 
 def _charge(ledger: Ledger, ahead: Cost) -> None:

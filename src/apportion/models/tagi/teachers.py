@@ -56,7 +56,8 @@ def teachers_of(
         folder = place / FOLDER / f"{number}-{re.sub(r'[^a-zA-Z0-9_.-]', '_', group)}"
         if teachers.run and not (folder / "summary.json").is_file():
             raise ApportionError(f"'kind.teachers.run' has no finished teacher for '{group}': {folder} is not there.")
-        found.append(Child(folder, teacher_values(spec, teachers, asked, tasks, names), tuple(tasks)))
+        values = None if teachers.run else teacher_values(spec, teachers, asked, tasks, names)
+        found.append(Child(folder, values, tuple(tasks)))
     return tuple(found)
 
 
