@@ -52,10 +52,10 @@ atexit.register(lambda: print("left:", *(t.read_text().strip() for t in threads.
 """
 
 
-def launched(tmp_path, out, *assignments, main=MAIN):
+def launched(tmp_path, out, *assignments, main=MAIN, base=TINY):
     """Run the command line in two processes, as torchrun starts them."""
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(overridden(TINY, assignments)))
+    recipe.write_text(yaml.safe_dump(overridden(base, assignments)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["--no-python", sys.executable, "-c", main]
     command += ["train", str(recipe), "--out", str(out), "--json"]
@@ -119,3 +119,14 @@ def test_a_mistake_ends_both_with_its_sentence_and_no_folder(tmp_path):
     done = launched(tmp_path, tmp_path / "run", "mixture.type=adopt")
     assert done.returncode != 0 and "did you mean 'adapt'?" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_child_runs_are_made_by_all_and_charged_once(tmp_path, llama):
+    """Two LoRA teachers, then what is left of a budget in FLOPs."""
+    settings = ("kind.kl=0", "kind.teachers={budget: 100, groups: {copy: a, reverse: b}}", "budget=3e8 FLOPs", *TWO)
+    launched(tmp_path, tmp_path / "run", *settings, base=llama)
+    spent = json.loads((tmp_path / "run" / "ledger.json").read_text())["accounts"]
+    theirs = [json.loads(file.read_text()) for file in tmp_path.glob("run/teachers/*/ledger.json")]
+    total = sum(account["flops"] for its in theirs for account in its["accounts"].values())
+    assert len(theirs) == 2 and spent["proxy"]["flops"] == pytest.approx(total)
+    assert 0.9 * 3e8 < sum(account["flops"] for account in spent.values()) <= 3e8
