@@ -26,6 +26,7 @@ SLOW = (
     "plans/test_fit.py",
     "plans/test_hypernet.py",
     "plans/test_plan.py",
+    "plans/test_stages.py",
     "plans/test_timing.py",
     "recipes/test_recipes.py::test_it_plans_at_tiny_size",
     "recipes/test_recipes.py::test_its_architecture_trains_at_tiny_size",
