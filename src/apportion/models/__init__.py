@@ -10,6 +10,7 @@ from apportion._registry import Registry
 if TYPE_CHECKING:
     from apportion.models._kind import Asked, Child, ModelKind
     from apportion.models.causal import Causal
+    from apportion.models.flops import ModelFlops
     from apportion.models.loading import build_model
     from apportion.models.output import Output, read
     from apportion.models.tagi.kind import Tagi
@@ -26,13 +27,14 @@ KINDS: Registry[ModelKind] = Registry(
 _HOME = {
     "Asked": "_kind",
     "Child": "_kind",
+    "ModelFlops": "flops",
     "ModelKind": "_kind",
     "Output": "output",
     "build_model": "loading",
     "read": "output",
 }
 
-__all__ = ["KINDS", "Asked", "Causal", "Child", "ModelKind", "Output", "Tagi", "build_model", "read"]
+__all__ = ["KINDS", "Asked", "Causal", "Child", "ModelFlops", "ModelKind", "Output", "Tagi", "build_model", "read"]
 
 
 def __getattr__(name: str) -> object:
