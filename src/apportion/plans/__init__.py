@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apportion.plans.api import compare, train
     from apportion.plans.plan import Plan, plan_recipe
     from apportion.plans.recipe import Recipe, parse_recipe
     from apportion.plans.run import Run, run_recipe
@@ -17,14 +16,12 @@ _HOME = {
     "Recipe": "recipe",
     "Run": "run",
     "Stage": "stages",
-    "compare": "api",
     "parse_recipe": "recipe",
     "plan_recipe": "plan",
     "run_recipe": "run",
-    "train": "api",
 }
 
-__all__ = ["Plan", "Recipe", "Run", "Stage", "compare", "parse_recipe", "plan_recipe", "run_recipe", "train"]
+__all__ = ["Plan", "Recipe", "Run", "Stage", "parse_recipe", "plan_recipe", "run_recipe"]
 
 
 def __getattr__(name: str) -> object:
