@@ -68,5 +68,5 @@ class Prices(Protocol):
         ...
 
     def in_run_read(self, tokens: float) -> float:
-        """Price reading <grad l_k, u> from an ordinary backward pass."""
+        """Price reading `<grad l_k, u>` from an ordinary backward pass."""
         ...

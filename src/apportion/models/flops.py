@@ -104,7 +104,7 @@ class ModelFlops:
         return self.forward(work) + self.backward(work) + again
 
     def in_run_read(self, tokens: float) -> float:
-        """Price reading <grad l_k, u> from an ordinary backward pass: one product a trainable weight, 2 N_trainable."""
+        """Price reading `<grad l_k, u>` from an ordinary backward pass: one product a trainable weight, 2 N_trainable."""
         return self.read_cost.at(Work(tokens, 0))
 
     def ahead(self) -> Cost:

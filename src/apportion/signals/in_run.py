@@ -1,4 +1,4 @@
-"""Read <grad l_k, u> for every example from the ordinary training backward: one more matmul a layer.
+"""Read `<grad l_k, u>` for every example from the ordinary training backward: one more matmul a layer.
 
 A module that is linear in its own parameters, with input a and output gradient b, contributes sum(b * module_u(a)) to an
 example's product, where module_u is the module with u in place of its parameters. The input is saved through autograd,
@@ -30,7 +30,7 @@ def _supported(module: nn.Module) -> bool:
 
 
 def linear_product(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
-    """Return the terms of b . (W a), elementwise, (R, L, ..., min(in, out)): their sum is <grad L, weight>.
+    """Return the terms of b . (W a), elementwise, (R, L, ..., min(in, out)): their sum is `<grad L, weight>`.
 
     Shapes: a (R, L, ..., in), b (R, L, ..., out), weight (out, in). The matmul is the same from either side; the
     elementwise part is done on the narrower one.
@@ -71,7 +71,7 @@ class _Tap(torch.autograd.Function):
 
 
 class InRunRead:
-    """Collects <grad L, u> split by example while L's backward runs.
+    """Collects `<grad L, u>` split by example while L's backward runs.
 
     Raises:
         ApportionError: A trainable parameter sits in a module this reading does not know; the message names it.
