@@ -19,7 +19,7 @@ SOURCE = ROOT / "src" / "apportion"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 # The ground: what every floor may use. Then the floors, each folder of which may import from lower ones only.
-GROUND = ("_errors", "_yaml", "_declared", "_config", "_registry", "_ranks")
+GROUND = ("_errors", "_yaml", "_declared", "_config", "_registry", "_lazy", "_ranks")
 FLOORS = (
     ("budget", "runs"),
     ("reports", "tasks"),

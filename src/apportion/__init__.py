@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from apportion._lazy import lazily
 
 if TYPE_CHECKING:
     from apportion import mixtures, models, objectives, signals, weights
@@ -17,20 +18,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "ApportionError": "apportion._errors",
-    "Budget": "apportion.budget",
-    "Ledger": "apportion.budget",
-    "TaskCollection": "apportion.tasks",
-    "compare": "apportion.plans.api",
-    "load_tasks": "apportion.tasks",
-    "mixtures": "apportion",
-    "models": "apportion",
-    "objectives": "apportion",
-    "read_run": "apportion.runs",
-    "signals": "apportion",
-    "train": "apportion.plans.api",
-    "weights": "apportion",
-    "write_report": "apportion.reports",
+    "ApportionError": "_errors",
+    "Budget": "budget",
+    "Ledger": "budget",
+    "TaskCollection": "tasks",
+    "compare": "plans.api",
+    "load_tasks": "tasks",
+    "mixtures": "",
+    "models": "",
+    "objectives": "",
+    "read_run": "runs",
+    "signals": "",
+    "train": "plans.api",
+    "weights": "",
+    "write_report": "reports",
 }
 
 __all__ = [
@@ -50,15 +51,4 @@ __all__ = [
     "write_report",
 ]
 
-
-def __getattr__(name: str) -> object:
-    # Loaded on first use: `import apportion` and `apportion --help` need neither torch nor transformers.
-    if name not in _HOME:
-        raise AttributeError(f"module 'apportion' has no attribute '{name}'")
-    if _HOME[name] == "apportion":
-        return importlib.import_module(f"apportion.{name}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+__getattr__, __dir__ = lazily(__name__, __all__, _HOME)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from apportion._lazy import lazily
 from apportion._registry import Registry
 
 if TYPE_CHECKING:
@@ -45,17 +46,4 @@ __all__ = [
     "Uniform",
 ]
 
-
-def __getattr__(name: str) -> object:
-    # Methods work on tensors; naming the family must not load torch.
-    if name not in __all__:
-        raise AttributeError(f"module 'apportion.mixtures' has no attribute '{name}'")
-    if name.lower() in MIXTURES:
-        return MIXTURES.get(name.lower())
-    from apportion.mixtures import _mixture
-
-    return getattr(_mixture, name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, __all__, "_mixture", MIXTURES)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from apportion._lazy import lazily
 from apportion._registry import Registry
 
 if TYPE_CHECKING:
@@ -36,15 +36,4 @@ _HOME = {
 
 __all__ = ["KINDS", "Asked", "Causal", "Child", "ModelFlops", "ModelKind", "Output", "Tagi", "build_model", "read"]
 
-
-def __getattr__(name: str) -> object:
-    # Models need torch and transformers; naming the family must not load them.
-    if name not in __all__:
-        raise AttributeError(f"module 'apportion.models' has no attribute '{name}'")
-    if name.lower() in KINDS:
-        return KINDS.get(name.lower())
-    return getattr(importlib.import_module(f"apportion.models.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, __all__, _HOME, KINDS)

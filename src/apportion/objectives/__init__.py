@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from apportion._lazy import lazily
 from apportion._registry import Registry
 
 if TYPE_CHECKING:
@@ -24,17 +25,4 @@ OBJECTIVES: Registry[Objective] = Registry(
 
 __all__ = ["OBJECTIVES", "BoundObjective", "Mean", "Objective", "Reducible", "Worst"]
 
-
-def __getattr__(name: str) -> object:
-    # Objectives work on tensors; naming the family must not load torch.
-    if name not in __all__:
-        raise AttributeError(f"module 'apportion.objectives' has no attribute '{name}'")
-    if name.lower() in OBJECTIVES:
-        return OBJECTIVES.get(name.lower())
-    from apportion.objectives import _objective
-
-    return getattr(_objective, name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, __all__, "_objective", OBJECTIVES)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from apportion._lazy import lazily
 
 if TYPE_CHECKING:
     from apportion.plans.plan import Plan, plan_recipe
@@ -23,13 +24,4 @@ _HOME = {
 
 __all__ = ["Plan", "Recipe", "Run", "Stage", "parse_recipe", "plan_recipe", "run_recipe"]
 
-
-def __getattr__(name: str) -> object:
-    # Loaded on first use: naming the package must not load torch.
-    if name not in _HOME:
-        raise AttributeError(f"module 'apportion.plans' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"apportion.plans.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, __all__, _HOME)

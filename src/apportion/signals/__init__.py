@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from apportion._lazy import lazily
 
 if TYPE_CHECKING:
     from apportion.signals._records import AnchorsAsked, Asking, Bench, Feedback, Moment, Outlook, Seen
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     from apportion.signals.step_losses import StepLosses
     from apportion.signals.validation_losses import ValidationLosses
 
+_BASES = ("ExampleSignal", "Signal", "TaskSignal", "cost_of")
 _RECORDS = ("AnchorsAsked", "Asking", "Bench", "Feedback", "Moment", "Outlook", "Seen")
 _HOME = {
     **dict.fromkeys(_RECORDS, "_records"),
+    **dict.fromkeys(_BASES, "_signal"),
     "AnchorStates": "anchor_states",
     "AnchorTexts": "anchor_texts",
     "InRunAlignment": "in_run_alignment",
@@ -51,13 +54,4 @@ __all__ = [
     "task_losses",
 ]
 
-
-def __getattr__(name: str) -> object:
-    # Signals work on tensors; naming the folder must not load torch.
-    if name not in __all__:
-        raise AttributeError(f"module 'apportion.signals' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"apportion.signals.{_HOME.get(name, '_signal')}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, __all__, _HOME)

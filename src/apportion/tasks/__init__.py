@@ -6,8 +6,9 @@ Arrow cache. Names are imported on first use, so that importing this package loa
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from apportion._lazy import lazily
 
 if TYPE_CHECKING:
     from apportion.tasks.batches import Batch
@@ -74,10 +75,4 @@ __all__ = [
     "train_tokenizer",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazily(__name__, __all__, _HOME)

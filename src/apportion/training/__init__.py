@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from apportion._lazy import lazily
 
 if TYPE_CHECKING:
     from apportion.training.budgeted import Budgeted
@@ -22,13 +23,4 @@ _HOME = {
 
 __all__ = ["BudgetTrainer", "Budgeted", "Done", "Part", "Parts", "Recorder"]
 
-
-def __getattr__(name: str) -> object:
-    # Loaded on first use: naming the package must not load torch.
-    if name not in _HOME:
-        raise AttributeError(f"module 'apportion.training' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"apportion.training.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, __all__, _HOME)

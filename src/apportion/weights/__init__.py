@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from apportion._lazy import lazily
 from apportion._registry import Registry
 
 if TYPE_CHECKING:
@@ -26,17 +27,4 @@ WEIGHTS: Registry[Weighting] = Registry(
 
 __all__ = ["WEIGHTS", "Adapt", "Anchored", "Bm25", "LinUpper", "Uniform", "Weighting"]
 
-
-def __getattr__(name: str) -> object:
-    # Methods work on tensors; naming the family must not load torch.
-    if name not in __all__:
-        raise AttributeError(f"module 'apportion.weights' has no attribute '{name}'")
-    if name.lower() in WEIGHTS:
-        return WEIGHTS.get(name.lower())
-    from apportion.weights import _weighting
-
-    return getattr(_weighting, name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, __all__, "_weighting", WEIGHTS)
