@@ -99,10 +99,10 @@ def train_in_turns(name: str, steps: int, parent: Connection) -> None:
         started, anchors = time.thread_time(), 0.0
         return draw(*args)
 
-    def prepared(model: Any, step: int) -> None:
+    def prepared(moment: Any) -> None:
         nonlocal anchors
         begun = time.thread_time()
-        prepare(model, step)
+        prepare(moment)
         anchors = time.thread_time() - begun
 
     trainer.get_batch_samples, trainer.weights.before_step = drawn, prepared
