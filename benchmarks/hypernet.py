@@ -1,7 +1,6 @@
 """What adapters from instructions cost: writing one, a batch of tasks beside a loop over them, and a training step.
 
     python benchmarks/hypernet.py [--json] [--rounds 3] [--device cpu]
-    python benchmarks/hypernet.py --flops
 
 A frozen Llama of about 10M parameters, 16 tasks with instructions of 48 tokens, examples of 48 + 16 tokens, rank 8 on
 queries and values; bf16 on a GPU. Every round times each side once, in turn; a ratio is the median over rounds of seconds
@@ -15,9 +14,6 @@ either way, so that only overheads and the width of its matrices can gain. A tra
 on 32 examples, over multi-task LoRA of the same rank that reads the instruction before each input, or the input alone; the
 base being frozen, TAGI has read its instructions before. With its KL to a self-teacher it makes a forward pass over
 instruction and input besides.
-
---flops prints the table of relative FLOPs in answering (arithmetic; the last two lengths are the means of Natural
-Instructions' 71 tasks in the shared data, characters / 4).
 """
 
 from __future__ import annotations
@@ -35,8 +31,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from studies.tagi.relative import Setting, paper_ratio, relative_flops
-from transformers import T5Config
 
 from apportion.models.flops import ModelFlops
 from apportion.models.loading import build_model, load_tokenizer
@@ -64,7 +58,6 @@ CONFIG = {
 }
 SPEC = ModelSpec.model_validate({"config": CONFIG, "tokenizer": {"train": "character"}})
 INSTRUCTIONS = [torch.from_numpy(np.random.default_rng(task).integers(3, 4096, INSTRUCTION)) for task in range(TASKS)]
-LENGTHS = [(320, 200, 20, n) for n in (1, 10, 100)] + [(320, 200, 128, 100), (81, 68, 15, 100), (266, 68, 15, 100)]
 """Tokens of instruction, input and output, and instances, of the table of relative FLOPs."""
 
 
@@ -201,33 +194,12 @@ def ratios(rounds: int, device: str) -> dict[str, float]:
     return found
 
 
-def print_flops() -> None:
-    """Relative FLOPs in answering, as a table in Markdown."""
-    gated = {"d_kv": 64, "vocab_size": 32128, "feed_forward_proj": "gated-gelu"}
-    base = T5Config(d_model=768, d_ff=2048, num_heads=12, num_layers=12, num_decoder_layers=12, **gated)
-    large = T5Config(d_model=2048, d_ff=5120, num_heads=32, num_layers=24, num_decoder_layers=24, **gated)
-    ways = [{}, {"fusion": True}, {"memory": True}, {"fusion": True, "memory": True}]
-    print("| t | i | o | n | the paper's formula | base | adapter | + fusion | + memory | + both |")
-    print("| ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |")
-    for lengths in LENGTHS:
-        setting = Setting(*lengths)
-        for name, config in (("T5-base", base), ("T5-XL", large)):
-            specs = [Tagi.model_validate({"r": 32, **way}) for way in ways]
-            found = [relative_flops(config, spec, setting) for spec in specs]
-            cells = [*lengths, f"{paper_ratio(setting):.2f}", name, *(f"{ratio:.2f}" for ratio in found)]
-            print("|", " | ".join(map(str, cells)), "|")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--flops", action="store_true", help="print the table of relative FLOPs, and measure nothing")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    if options.flops:
-        print_flops()
-        return
     found = {
         key: round(value, 3)
         for key, value in {**writing_ms(options.device), **ratios(options.rounds, options.device)}.items()

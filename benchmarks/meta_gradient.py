@@ -37,6 +37,7 @@ from apportion.models.specs import LoraSpec, ModelSpec
 from apportion.objectives import BoundObjective, Worst
 from apportion.objectives.worst import smooth_worst
 from apportion.signals.in_run import InRunRead
+from apportion.signals.in_run_alignment import reads_within
 from apportion.signals.inner_step import of_optimizer
 from apportion.signals.losses import example_losses
 from apportion.signals.meta_gradient import direction, forward, train_losses, trainable, unrolled, validation_losses
@@ -185,7 +186,7 @@ def whole_run(bench: Bench, plain: float, ratio: float) -> float:
     rows = bench.n_tasks * method.examples_per_task
     bench.validation = batch(3, bench.n_tasks, rows, 4096)
     taken = statistics.median(seconds(bench.take_direction) for _ in range(3))
-    reads = method.reads_within(method.refresh) / method.refresh
+    reads = reads_within(method.refresh, method.refresh, method.reads) / method.refresh
     return 1 + reads * (ratio - 1) + taken / plain / method.refresh
 
 
