@@ -45,6 +45,7 @@ SLOW = (
     "training/test_resume.py",
     "training/test_run.py",
     "training/test_weights_runner.py",
+    "weights/test_adapt.py",
     "weights/test_linupper.py",
 )
 
