@@ -19,7 +19,7 @@ class Spent:
     """One account's total.
 
     ``supervised``: positions with a label; ``processed``: supervised and prompt positions; ``padded``: all positions of
-    the batch, padding included, so padded >= processed >= supervised. ``flops`` as in ``budget.flops``.
+    the batch, padding included, so padded >= processed >= supervised. ``flops`` as in ``models.flops``.
     """
 
     supervised: int = 0

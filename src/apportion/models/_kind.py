@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 
 from apportion._config import Config
 from apportion._errors import ApportionError
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from apportion.budget.prices import Prices
     from apportion.tasks import EncodedCollection, TasksSpec
 
-READINGS = frozenset({"losses", "gradients", "backward", "states", "texts"})
-"""All that signals read; `signals.Reading` says what each is."""
+Reading = Literal["losses", "gradients", "backward", "states", "texts"]
+"""What a signal reads: losses of a forward pass, gradients, training's own backward pass, hidden states, or texts alone."""
+READINGS: frozenset[str] = frozenset(get_args(Reading))
 
 
 class Asked(Protocol):

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from apportion._errors import ApportionError
-
-State = dict[str, Tensor]
+from apportion.objectives._objective import State
 
 # Measurements that a curve's level is the mean of: single ones are of few examples.
 SMOOTH = 3

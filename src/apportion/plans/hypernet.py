@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
-from apportion._config import validate
 from apportion._errors import ApportionError
 from apportion.models.loading import load_tokenizer
 from apportion.models.specs import ModelSpec
@@ -29,6 +29,5 @@ def load_hypernet(run: Path) -> tuple[TagiModel, PreTrainedTokenizerBase, str]:
         raise ApportionError(f"The run '{run}' trained no hypernetwork: its recipe's 'kind' is {recipe.kind['type']}.")
     if not (run / "summary.json").is_file():
         raise ApportionError(f"The run '{run}' is not finished: the same command that began it goes on with it.")
-    settings = {key: value for key, value in recipe.kind.items() if key != "type"}
     tokenizer = load_tokenizer(ModelSpec(name=str(run / "model")), recipe.tasks)
-    return load_trained(validate(Tagi, settings, "kind"), recipe, tokenizer, run / "model")
+    return load_trained(cast("Tagi", recipe.model_kind()), recipe, tokenizer, run / "model")

@@ -20,17 +20,17 @@ from apportion.plans.advice import (
     advise_method,
     advise_validation,
 )
-from apportion.plans.build import Data, Setup, load_data, report_batches
+from apportion.plans.build import Data, load_data, report_batches
 from apportion.plans.recipe import Recipe
 from apportion.plans.run import Staged
 from apportion.plans.spending import (
     CADENCES,
-    Expected,
     example_rates,
     with_cadence,
 )
 from apportion.plans.stages import together
 from apportion.plans.timing import measured_pace, seconds_of, worth_timing
+from apportion.plans.training import Training
 
 BYTES = 4  # parameters, gradients and Adam's moments are kept in fp32
 
@@ -113,7 +113,7 @@ def plan_recipe(recipe: Recipe, *, timed: bool = False) -> Plan:
         timed_steps=pace.steps if pace else 0,
         seconds=took.middle,
         seconds_range=(took.low, took.high),
-        advice=_advice(recipe, data, parts, expected, epochs, memory),
+        advice=_advice(training, sum(account["flops"] for account in accounts.values()), epochs, memory),
     )
 
 
@@ -123,10 +123,10 @@ def _epochs(recipe: Recipe, data: Data, p: np.ndarray, examples: int) -> dict[st
     return dict(zip(data.tasks.names, (examples * shares / sizes).tolist(), strict=True))
 
 
-def _advice(
-    recipe: Recipe, data: Data, parts: Setup, expected: Expected, epochs: Mapping[str, float], memory: int
-) -> tuple[Advice, ...]:
-    method, weighting, total = recipe.method(), recipe.weighting(), expected.flops
+def _advice(training: Training, total: float, epochs: Mapping[str, float], memory: int) -> tuple[Advice, ...]:
+    recipe, data, parts, expected = training.recipe, training.data, training.setup, training.expected
+    assert expected is not None
+    method, weighting = recipe.method(), recipe.weighting()
 
     def once(examples: int) -> float:
         fewer = recipe.validation.model_copy(update={"examples_per_task": examples})

@@ -126,17 +126,22 @@ class ChildRun(Stage):
         self.name = child.folder.name
         self._child, self._bounded = child, bounded
 
-    @cached_property
+    @property
     def recipe(self) -> Recipe:
         """The child's recipe, settled; bounded, its budget is what it is priced at."""
+        return self._priced[0]
+
+    @cached_property
+    def _priced(self) -> tuple[Recipe, Cost]:
         recipe = settled(parse_recipe(self._child.values or {}), self._child.folder)
         staged = Staged(recipe, _data(recipe, self._child.folder), self._child.folder)
+        cost = sum(staged.price().values(), Cost())
         if not self._bounded or staged.ledger.budget.unit == "flops":
-            return recipe
-        flops = sum(cost.flops for cost in staged.price().values())
+            return recipe, cost
         # Rounded down: what is written into the recipe must be the same when a run is resumed.
-        digits = 10.0 ** (math.floor(math.log10(flops)) - 3)
-        return recipe.model_copy(update={"budget": {"total": f"{math.floor(flops / digits) * digits:.4g} FLOPs"}})
+        digits = 10.0 ** (math.floor(math.log10(cost.flops)) - 3)
+        budget = {"total": f"{math.floor(cost.flops / digits) * digits:.4g} FLOPs"}
+        return recipe.model_copy(update={"budget": budget}), cost
 
     @property
     def finished(self) -> bool:
@@ -156,31 +161,22 @@ class ChildRun(Stage):
 
     def price(self, ledger: Ledger) -> Costs:
         """Return what the child is expected to spend as the run that it is, or what it spent if it is finished."""
-        return {"proxy": self._spent if self.finished else self._expected}
+        if not self.finished:
+            return {"proxy": self._priced[1]}
+        spent = self._spent()
+        return {"proxy": Cost(spent["supervised"], spent["processed"], spent["flops"])}
 
-    @cached_property
-    def _expected(self) -> Cost:
-        staged = Staged(self.recipe, _data(self.recipe, self._child.folder), self._child.folder)
-        return sum(staged.price().values(), Cost())
-
-    @property
-    def _spent(self) -> Cost:
-        columns = ("supervised", "processed", "flops")
-        return Cost(*(float(sum(account[column] for account in self._accounts())) for column in columns))
-
-    def _accounts(self) -> list[dict[str, Any]]:
-        return list(json.loads((self._child.folder / "ledger.json").read_text("utf-8"))["accounts"].values())
+    def _spent(self) -> dict[str, Any]:
+        """Return what the finished child spent, over all of its accounts."""
+        accounts = json.loads((self._child.folder / "ledger.json").read_text("utf-8"))["accounts"].values()
+        columns = ("supervised", "processed", "padded", "flops")
+        return {column: sum(account[column] for account in accounts) for column in columns}
 
     def run(self, ledger: Ledger, folder: RunFolder | None, show: Show | None) -> None:
         """Run the child if it is not finished, and charge all that it spent."""
         if not self.finished:
             run_recipe(self.recipe, self._child.folder)
-        accounts = self._accounts()
-        supervised, processed, padded = (
-            sum(int(account[column]) for account in accounts) for column in ("supervised", "processed", "padded")
-        )
-        flops = sum(float(account["flops"]) for account in accounts)
-        ledger.charge("proxy", supervised=supervised, processed=processed, padded=padded, flops=flops)
+        ledger.charge("proxy", **self._spent())
 
 
 def settled(recipe: Recipe, out: str | Path) -> Recipe:

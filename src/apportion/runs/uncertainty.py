@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from apportion.runs.schema import TaskExamples
 
 OBJECTIVE_TAU = 1.0
-"""tau of the reported objective J, as in `apportion.signals.objective`, which run folders cannot import."""
+"""tau of the reported objective J, as in `apportion.objectives.worst`, which run folders cannot import."""
 
 
 def ratio_variance(sums: Sequence[float], tokens: Sequence[int]) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,8 +16,6 @@ from apportion.tasks import EncodedCollection
 from apportion.tasks.targets import Targets
 from apportion.tasks.validation import Picked
 
-Reading = Literal["losses", "gradients", "backward", "states", "texts"]
-"""What a signal reads: losses of a forward pass, gradients, training's own backward pass, hidden states, or texts alone."""
 Draw = tuple[int, int]
 """A train example as (task, index in its train split)."""
 

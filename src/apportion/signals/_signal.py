@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from apportion._ranks import summed
 from apportion.budget import Account
 from apportion.budget.prices import Cost, Work
-from apportion.signals._records import AnchorsAsked, Asking, Bench, Draw, Feedback, Moment, Outlook, Reading, Seen
+from apportion.models._kind import Reading
+from apportion.signals._records import AnchorsAsked, Asking, Bench, Draw, Feedback, Moment, Outlook, Seen
 from apportion.tasks.batches import Batch
 
 Weigh = Callable[[Seen], Tensor]

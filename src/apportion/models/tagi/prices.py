@@ -40,7 +40,7 @@ class TagiPrices:
     less where both open with the start token, or where it has an end token. ``closes`` is 1 where the encoder reads an end
     token behind each text, else 0.
 
-    Conventions as in ``budget.flops``. A frozen base reads each instruction once in a run: ``reading`` is charged apart
+    Conventions as in ``models.flops``. A frozen base reads each instruction once in a run: ``reading`` is charged apart
     then, by `ahead`, and is no part of a step.
     """
 
