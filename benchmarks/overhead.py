@@ -26,10 +26,9 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from apportion.models.flops import ModelFlops
-from apportion.plans.build import assemble, load_data, make_model
+from apportion.plans.build import assemble, load_data, make_model, make_trainer
 from apportion.plans.recipe import parse_recipe
 from apportion.training.recorder import Recorder
-from apportion.training.trainer import BudgetTrainer
 
 STEPS, BATCH = 12, 16
 RECIPE: dict[str, Any] = {
@@ -106,17 +105,7 @@ def run_apportion(steps: int) -> float:
         proportions=lambda: built.mixture.p,
         append=lambda record: None,
     )
-    trainer = BudgetTrainer(
-        make_model(recipe, data),
-        built.args,
-        data.tokenizer,
-        stream=built.stream,
-        mixture=built.mixture,
-        weights=built.weights,
-        recorder=recorder,
-        ledger=built.ledger,
-        checkpoints=None,
-    )
+    trainer = make_trainer(make_model(recipe, data), data, built, recorder, Path(built.args.output_dir))
     trainer.args.max_steps = steps
     return timed(trainer, steps)
 

@@ -32,7 +32,7 @@ from rank_bm25 import BM25Okapi
 
 from apportion.models.flops import ModelFlops
 from apportion.plans.anchors import find_anchors
-from apportion.plans.build import assemble, load_data, make_model
+from apportion.plans.build import assemble, load_data, make_model, make_trainer
 from apportion.plans.recipe import overridden, parse_recipe, read_yaml
 from apportion.training.recorder import Recorder
 from apportion.training.trainer import BudgetTrainer
@@ -51,7 +51,7 @@ LARGE = Path(__file__).parents[1] / "recipes" / "natural-instructions" / "tiny-l
 POOL, SAMPLE, ASKED = 100_000, 2_000, 8
 
 
-def make_trainer(weights: str) -> BudgetTrainer:
+def trainer_of(weights: str) -> BudgetTrainer:
     sizes = [f"training.per_device_train_batch_size={BATCH}", "training.per_device_eval_batch_size=32", *SMALLER]
     recipe = parse_recipe(overridden(RECIPE, [*sizes, f"weights={weights}"]))
     data = load_data(recipe)
@@ -67,23 +67,13 @@ def make_trainer(weights: str) -> BudgetTrainer:
         append=lambda record: None,
         weights=parts.weights.summary,
     )
-    return BudgetTrainer(
-        make_model(recipe, data),
-        parts.args,
-        data.tokenizer,
-        stream=parts.stream,
-        mixture=parts.mixture,
-        weights=parts.weights,
-        recorder=recorder,
-        ledger=parts.ledger,
-        checkpoints=None,
-    )
+    return make_trainer(make_model(recipe, data), data, parts, recorder, Path(parts.args.output_dir))
 
 
 def train_in_turns(name: str, steps: int, parent: Connection) -> None:
     """Train in this process, one step each time the parent says so; send back the step's and the anchors' seconds."""
     torch.set_num_threads(1)
-    trainer = make_trainer(ARMS[name])
+    trainer = trainer_of(ARMS[name])
     trainer.args.max_steps = steps
     draw, prepare = trainer.get_batch_samples, trainer.weights.before_step
     started = anchors = 0.0

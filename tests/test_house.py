@@ -240,6 +240,16 @@ def test_the_package_imports_only_what_it_asks_for():
     assert {distribution.get(name, name.replace("_", "-")) for name in foreign} <= asked
 
 
+PACKAGES = [file for file in MODULES if "lazily(" in file.read_text("utf-8") and file.name == "__init__.py"]
+
+
+@pytest.mark.parametrize("file", PACKAGES, ids=lambda file: file.parent.name)
+def test_every_public_name_is_found_and_no_other_is_listed(file):
+    package = importlib.import_module(".".join(("apportion", *file.parent.relative_to(SOURCE).parts)))
+    assert all(hasattr(package, name) for name in package.__all__) and not hasattr(package, "nowhere")
+    assert set(getattr(package, "_HOME", package.__all__)) <= set(package.__all__)
+
+
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.relative_to(SOURCE).as_posix())
 def test_every_module_imports_and_says_what_it_is(file):
     parts = file.relative_to(SOURCE).with_suffix("").parts

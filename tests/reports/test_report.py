@@ -8,7 +8,6 @@ import pytest
 from apportion._errors import ApportionError
 from apportion.reports import picture, write_report
 from apportion.reports.advice import advise
-from apportion.reports.asked import model_text
 from apportion.reports.verdict import verdict
 from apportion.reports.view import load
 from tests.reports import synthetic
@@ -51,31 +50,6 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(root):
     return Page(write_report(root).read_text("utf-8"))
-
-
-@pytest.mark.parametrize(
-    ("blocks", "said"),
-    [
-        ({}, "base, 1.47M parameters, all trained"),
-        ({"lora": {"r": 8}}, "base, 1.47M parameters, LoRA, 617k trained (r 8)"),
-        (
-            {
-                "kind": {
-                    "type": "tagi",
-                    "stage": "finetune",
-                    "head": "per_layer",
-                    "r": 8,
-                    "base": "frozen",
-                    "kl": 5.0,
-                }
-            },
-            "base, 1.47M parameters, tagi, 617k trained (stage finetune, head per_layer, r 8, base frozen, kl 5.0)",
-        ),
-    ],
-)
-def test_what_is_trained_is_said(blocks, said):
-    summary = {"parameters": {"total": 1_473_216, "trainable": 617_280}}
-    assert model_text({"model": {"name": "base"}} | blocks, summary) == said
 
 
 def seen(view, arm):
