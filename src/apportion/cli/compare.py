@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,7 +64,7 @@ def compare(
     _print(comparison.path, comparison.summary, write_report(comparison.path))
 
 
-def _print(folder: Path, summary: Any, report: Path) -> None:  # noqa: ANN401
+def _print(folder: Path, summary: Mapping[str, Any], report: Path) -> None:
     from rich.console import Console
 
     from apportion.reports import terminal_table, verdict_on
