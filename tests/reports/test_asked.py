@@ -2,7 +2,7 @@
 
 import pytest
 
-from apportion.reports.asked import model_text
+from apportion.reports.asked import model_text, toward
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,18 @@ from apportion.reports.asked import model_text
 def test_what_is_trained_is_said(blocks, said):
     summary = {"parameters": {"total": 1_473_216, "trainable": 617_280}}
     assert model_text({"model": {"name": "base"}} | blocks, summary) == said
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({}, ""),
+        ({"objective": {"type": "mean"}}, "mean of all tasks alike"),
+        (
+            {"objective": {"type": "worst", "tau": 0.3}, "targets": {"tasks": {"a": 4.0, "b": 1.0}}},
+            "worst (tau 0.3) of the targets a (4), b (1)",
+        ),
+    ],
+)
+def test_what_was_steered_toward_is_said(recipe, said):
+    assert toward(recipe) == said

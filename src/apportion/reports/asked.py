@@ -33,12 +33,30 @@ def asked(view: View) -> list[tuple[str, str]]:
         ("Runs", f"{words.several(len(view.arms), 'arm')}, {words.several(len(view.seeds), 'seed')} ({seeds})")
     )
     common = _common_settings(view.arms)
-    pairs.extend((f"Arm {arm.name}", describe(arm, common)) for arm in view.arms)
+    aims = {arm.name: toward(arm.shown.recipe) for arm in view.arms}
+    if len(set(aims.values())) == 1:
+        pairs += [("Steered toward", aim) for aim in set(aims.values()) if aim]
+        aims = dict.fromkeys(aims, "")
+    for arm in view.arms:
+        said = [describe(arm, common), f"toward {aims[arm.name]}" if aims[arm.name] else ""]
+        pairs.append((f"Arm {arm.name}", ", ".join(part for part in said if part)))
     pairs.append(("Training", _settings(recipe.get("training") or {}) or "the defaults"))
     pairs.append(("Validation", _settings(recipe.get("validation") or {}) or "the defaults"))
     if summary.get("device"):
         pairs.append(("Machine", str(summary["device"])))
     return pairs
+
+
+def toward(recipe: dict[str, Any]) -> str:
+    """Return what learnt mixtures were steered toward: the objective, and the targets; empty where a run says nothing."""
+    block = dict(recipe.get("objective") or {})
+    if not block:
+        return ""
+    targets = (recipe.get("targets") or {}).get("tasks") or {}
+    named = words.listing([f"{name} ({importance:g})" for name, importance in targets.items()], 8)
+    name, settings = block.pop("type", ""), _settings(block)
+    of = f"of the targets {named}" if targets else "of all tasks alike"
+    return f"{name}{f' ({settings})' if settings else ''} {of}"
 
 
 def describe(arm: Arm, common: set[tuple[str, str]]) -> str:
