@@ -8,13 +8,13 @@ import torch
 from apportion._errors import ApportionError
 from apportion.plans.build import load_data
 from apportion.plans.recipe import overridden, parse_recipe
-from apportion.tasks.targets import named_targets, targets_of_tasks
+from apportion.tasks.targets import held_out as halves_of
 from apportion.tasks.validation import batched
 from tests.training.runs import TINY, history, ledger, run
 from tests.training.units import random_tasks
 
 TASKS = random_tasks(sizes=(5, 6, 7, 8))
-OWN, FINDINGS = targets_of_tasks(TASKS)
+OWN, FINDINGS = halves_of(TASKS)
 SMALL = overridden(TINY, ["tasks={source: playground, scale: 0.05, max_length: 96}"])
 
 
@@ -32,7 +32,7 @@ def test_the_tasks_halves_are_targets_all_alike():
 
 
 def test_named_targets_keep_the_tasks_order_and_take_their_importance_along():
-    targets = named_targets(OWN, {"upper": 0.5, "reverse": 4})
+    targets = OWN.named({"upper": 0.5, "reverse": 4}, TASKS.names)
     assert targets.names == ("reverse", "upper") and len(targets) == 2
     assert targets.importance.tolist() == [4.0, 0.5] and targets.importance.dtype == torch.float64
     assert not targets.are_tasks
@@ -45,7 +45,7 @@ def test_named_targets_keep_the_tasks_order_and_take_their_importance_along():
 
 
 def test_all_tasks_named_are_the_tasks_in_whatever_order():
-    targets = named_targets(OWN, {"upper": 1, "sort": 2, "copy": 3, "reverse": 4})
+    targets = OWN.named({"upper": 1, "sort": 2, "copy": 3, "reverse": 4}, TASKS.names)
     assert targets.are_tasks and targets.names == OWN.names
     assert targets.importance.tolist() == [3.0, 4.0, 2.0, 1.0]
     assert targets.report == [list(part) for part in OWN.report]
@@ -56,7 +56,7 @@ def test_all_tasks_named_are_the_tasks_in_whatever_order():
 )
 def test_an_unknown_name_is_refused_with_the_nearest(name, hint):
     with pytest.raises(ApportionError, match=rf"Unknown task '{name}' under 'targets\.tasks' \({hint}"):
-        named_targets(OWN, {"copy": 1, name: 1})
+        OWN.named({"copy": 1, name: 1}, TASKS.names)
 
 
 @pytest.mark.parametrize(

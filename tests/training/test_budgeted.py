@@ -15,7 +15,7 @@ from transformers import Trainer, TrainingArguments
 from apportion._errors import ApportionError
 from apportion.budget import Budget, Ledger
 from apportion.models.flops import ModelFlops
-from apportion.tasks.targets import targets_of_tasks
+from apportion.tasks.targets import held_out as halves_of
 from apportion.tasks.validation import batched
 from apportion.training.budgeted import Budgeted
 from apportion.training.checkpoint import load_state, newest_checkpoint
@@ -111,7 +111,7 @@ def make(folder, stop=None, checkpoints=True, more=(), limit=LIMIT, **arguments)
     trainer = OwnTrainer(model=model, args=args)
     ledger = Ledger(Budget("supervised", limit))
     records = []
-    halves = targets_of_tasks(TASKS)[0].report
+    halves = halves_of(TASKS)[0].report
     recorder = Recorder(
         TASKS.names,
         batched([item for half in halves for item in half[:1]], 8, 0),

@@ -15,7 +15,7 @@ from apportion._errors import ApportionError
 from apportion.budget import Budget, Ledger
 from apportion.budget.allowance import Allowance
 from apportion.models.flops import ModelFlops
-from apportion.tasks.targets import targets_of_tasks
+from apportion.tasks.targets import held_out as halves_of
 from apportion.tasks.validation import batched
 from apportion.training.part import Done
 from apportion.training.recorder import Recorder
@@ -23,7 +23,7 @@ from tests.references.meta_gradient import task_mean, token_mean
 from tests.training.units import make_moment, random_tasks, small_model
 
 TASKS = random_tasks(sizes=(3, 3, 3))
-REPORT = targets_of_tasks(TASKS)[0].report
+REPORT = halves_of(TASKS)[0].report
 MODEL = small_model()
 PRICES = ModelFlops.of(MODEL)
 P = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)

@@ -10,7 +10,7 @@ from apportion.budget.allowance import Allowance
 from apportion.models.flops import ModelFlops
 from apportion.signals._records import Anchors, Bench, Moment
 from apportion.tasks import EncodedCollection, EncodedSplit, EncodedTask
-from apportion.tasks.targets import named_targets, targets_of_tasks
+from apportion.tasks.targets import held_out as halves_of
 from tests.tiny import tiny_model
 
 NAMES = ("copy", "reverse", "sort", "upper")
@@ -45,10 +45,10 @@ def small_model(seed=0):
 
 def make_bench(tasks, model, limit=10**6, unit="supervised", reserve=0.0, importance=None):
     """A bench over these tasks; ``importance`` names the targets, all tasks alike where it is None."""
-    held_out, _ = targets_of_tasks(tasks)
+    held_out, _ = halves_of(tasks)
     return Bench(
         tasks=tasks,
-        targets=held_out if importance is None else named_targets(held_out, importance),
+        targets=held_out if importance is None else held_out.named(importance, tasks.names),
         steer=held_out.steer,
         look_ahead=[[(i, task.train, k) for k in range(len(task.train))] for i, task in enumerate(tasks)],
         anchors=Anchors(),

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from apportion.mixtures.proportional import Proportional
     from apportion.mixtures.temperature import Temperature
     from apportion.mixtures.uniform import Uniform
+    from apportion.mixtures.upsample import Upsample
 
 MIXTURES: Registry[Mixture] = Registry(
     "mixture",
     "apportion.mixtures._mixture:Mixture",
     {
         "uniform": "apportion.mixtures.uniform:Uniform",
+        "upsample": "apportion.mixtures.upsample:Upsample",
         "proportional": "apportion.mixtures.proportional:Proportional",
         "temperature": "apportion.mixtures.temperature:Temperature",
         "fixed": "apportion.mixtures.fixed:Fixed",
@@ -44,6 +46,7 @@ __all__ = [
     "TaskSizes",
     "Temperature",
     "Uniform",
+    "Upsample",
 ]
 
 __getattr__, __dir__ = lazily(__name__, __all__, "_mixture", MIXTURES)

@@ -23,7 +23,7 @@ class TaskSizes:
     """What a mixture knows of the tasks before training.
 
     Shapes: all are (T,) float64, in the collection's order. ``examples`` and ``supervised`` tokens of each task's train
-    split; ``importance`` of each among the targets, where these are the tasks, else 1.
+    split; ``importance`` of each as a target, 0 for a task that is none, and 1 for all where no targets are named.
     """
 
     names: tuple[str, ...]

@@ -123,7 +123,8 @@ class Adapt(Mixture):
         return {
             "logits": torch.zeros(count, dtype=torch.float64),
             "lengths": tasks.supervised / tasks.examples,
-            "importance": tasks.importance,
+            # Tasks that are no targets are wanted for what they teach, which nothing says in advance.
+            "importance": tasks.importance if (tasks.importance > 0).all() else torch.ones_like(tasks.importance),
             "scale": torch.zeros((), dtype=torch.float64),
             "updates": torch.tensor(0),
             **empty_curve(count),

@@ -25,8 +25,9 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from apportion._errors import ApportionError, nearest
 from apportion.models.sizes import check_heads, check_parameters, check_sizes
 from apportion.models.specs import ALL_LINEAR, LoraSpec, ModelSpec, TokenizerSpec
-from apportion.tasks import TasksSpec, ensure_pad, load_tokenizer_trained
+from apportion.tasks import ensure_pad, load_tokenizer_trained
 from apportion.tasks.files import expand
+from apportion.tasks.goals import Loads
 from apportion.tasks.network import hub
 
 _REFUSALS = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
@@ -34,7 +35,7 @@ _REFUSALS = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError
 _IMPOSSIBLE = (*_REFUSALS, ArithmeticError, AssertionError, AttributeError, IndexError, MemoryError)
 
 
-def load_tokenizer(spec: ModelSpec, tasks: TasksSpec) -> PreTrainedTokenizerBase:
+def load_tokenizer(spec: ModelSpec, tasks: Loads) -> PreTrainedTokenizerBase:
     """Load the model's tokenizer, or train one from the tasks.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -26,7 +27,8 @@ from apportion.plans.recipe import Recipe
 from apportion.signals._records import Bench
 from apportion.tasks import EncodedCollection, TasksSpec, load_encoded
 from apportion.tasks.batches import Batch, work_of
-from apportion.tasks.targets import Targets, named_targets, targets_of_tasks
+from apportion.tasks.goals import DataSpec, TargetsSpec
+from apportion.tasks.targets import Targets, held_out
 from apportion.tasks.validation import Picked, batched, by_length
 from apportion.training.mixture_runner import MixtureRunner
 from apportion.training.recorder import Recorder
@@ -40,8 +42,9 @@ from apportion.training.weights_runner import WeightsRunner
 class Data:
     """What the tasks look like to the model.
 
-    ``held_out``: the two halves of the tasks' validation splits. ``targets``: what the model should be good at; these
-    halves, unless the recipe says otherwise.
+    ``tasks``: the T that may be trained on. ``held_out``: the two halves of the validation splits of these, and after them
+    of the targets that nothing is trained on from. ``targets``: what the model should be good at, of ``held_out``; all,
+    unless the recipe says otherwise. ``named``: whether it does.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -49,15 +52,22 @@ class Data:
     held_out: Targets
     targets: Targets
     findings: tuple[str, ...]
+    named: bool = False
+
+    @property
+    def importance(self) -> dict[str, float]:
+        """How much each target counts, by name, where the recipe names targets; else empty."""
+        return dict(zip(self.targets.names, self.targets.importance.tolist(), strict=True)) if self.named else {}
 
     @property
     def sizes(self) -> TaskSizes:
-        """Examples and supervised tokens of each train split."""
+        """Examples and supervised tokens of each train split, and what each task counts as a target."""
+        wanted = self.importance or dict.fromkeys(self.tasks.names, 1.0)
         return TaskSizes(
             self.tasks.names,
             torch.tensor([len(task.train) for task in self.tasks.tasks], dtype=torch.float64),
             torch.tensor([int(task.train.supervised.sum()) for task in self.tasks.tasks], dtype=torch.float64),
-            self.targets.importance if self.targets.are_tasks else torch.ones(len(self.tasks.tasks)).double(),
+            torch.tensor([wanted.get(name, 0.0) for name in self.tasks.names], dtype=torch.float64),
         )
 
     @property
@@ -73,23 +83,32 @@ def load_data(recipe: Recipe) -> Data:
         ApportionError: Anything wrong with the data or the tokenizer.
     """
     # Arms and seeds of a comparison share their data: loaded once a process, and again when its bytes change.
-    model, tasks = (json.dumps(block.model_dump(mode="json")) for block in (recipe.model, recipe.tasks))
-    tokenizer, encoded = _encoded(model, tasks, recipe.tasks.fingerprint())
+    spec = DataSpec(recipe.tasks, recipe.targets)
+    blocks = (None if block is None else block.model_dump_json() for block in (recipe.model, spec.tasks, spec.targets))
+    tokenizer, encoded = _encoded(*blocks, spec.fingerprint())
     data = _split(tokenizer, recipe.model_kind().encode(encoded))
-    return data if recipe.targets is None else replace(data, targets=named_targets(data.held_out, recipe.targets.tasks))
+    if recipe.targets is None:
+        return data
+    importance = recipe.targets.weights(recipe.targets.tasks or encoded.targets)
+    return replace(data, targets=data.held_out.named(importance, data.tasks.names), named=True)
 
 
 @lru_cache(maxsize=2)
-def _encoded(model: str, tasks: str, fingerprint: str) -> tuple[PreTrainedTokenizerBase, EncodedCollection]:
-    spec = validate(TasksSpec, json.loads(tasks), "tasks")
+def _encoded(
+    model: str, tasks: str, targets: str | None, fingerprint: str
+) -> tuple[PreTrainedTokenizerBase, EncodedCollection]:
+    wanted = None if targets is None else validate(TargetsSpec, json.loads(targets), "targets")
+    spec = DataSpec(validate(TasksSpec, json.loads(tasks), "tasks"), wanted)
     tokenizer = load_tokenizer(validate(ModelSpec, json.loads(model), "model"), spec)
-    return tokenizer, load_encoded(spec, tokenizer, spec.max_length)
+    return tokenizer, load_encoded(spec, tokenizer, spec.tasks.max_length)
 
 
 @lru_cache(maxsize=2)
 def _split(tokenizer: PreTrainedTokenizerBase, encoded: EncodedCollection) -> Data:
-    held_out, exceptions = targets_of_tasks(encoded)
-    return Data(tokenizer, encoded, held_out, held_out, (*encoded.findings, *exceptions))
+    halves, exceptions = held_out(encoded)
+    trained = [task for task in encoded.tasks if len(task.train)]
+    tasks = EncodedCollection(trained, encoded.findings, encoded.fingerprint, encoded.targets)
+    return Data(tokenizer, tasks, halves, halves, (*encoded.findings, *exceptions))
 
 
 def read_budget(recipe: Recipe, data: Data, method: Mixture) -> Budget:
@@ -107,7 +126,7 @@ def read_budget(recipe: Recipe, data: Data, method: Mixture) -> Budget:
 def check_epochs(
     recipe: Recipe, data: Data, method: Mixture, budget: Budget, worth: Sequence[np.ndarray], beside: float = 0.0
 ) -> None:
-    """Refuse a budget that the mixture's ``max_epochs`` does not let training spend.
+    """Refuse a budget that the caps on epochs, the mixture's and the targets', do not let training spend.
 
     Args:
         recipe: The recipe.
@@ -124,10 +143,18 @@ def check_epochs(
     most = make_sampler(recipe, data, method).most(start, worth) + beside
     if budget.limit > most:
         allowed = f"{most:.3g} FLOPs" if budget.unit == "flops" else f"{most:,.0f}"
+        cap = "'targets.train'" if method.max_epochs is None else f"'mixture.max_epochs' = {method.max_epochs:g}"
         raise ApportionError(
-            f"The budget of {budget} is more than 'mixture.max_epochs' = {method.max_epochs:g} allows ({allowed}): lower "
-            "the budget or raise the cap."
+            f"The budget of {budget} is more than {cap} allows ({allowed}): lower the budget or raise the cap."
         )
+
+
+def most_epochs(recipe: Recipe, data: Data, method: Mixture, name: str) -> float:
+    """Return how often a task may be seen: as the mixture says, and a target with data of its own as the targets say."""
+    most = math.inf if method.max_epochs is None else method.max_epochs
+    if recipe.targets is not None and name in data.tasks.targets:
+        return min(most, recipe.targets.train)
+    return most
 
 
 def make_sampler(recipe: Recipe, data: Data, method: Mixture) -> TaskSampler:
@@ -138,7 +165,7 @@ def make_sampler(recipe: Recipe, data: Data, method: Mixture) -> TaskSampler:
         seed=recipe.seed,
         unit=method.unit,
         draws=method.draws,
-        max_epochs=method.max_epochs,
+        max_epochs=[most_epochs(recipe, data, method, name) for name in data.tasks.names],
     )
 
 
@@ -149,7 +176,14 @@ def make_model(recipe: Recipe, data: Data, *, meta: bool = False) -> torch.nn.Mo
 
 def reported(recipe: Recipe, data: Data) -> list[Picked]:
     """Return the examples that every method's reported losses are measured on, in the order they are measured in."""
-    return by_length([item for items in data.held_out.report for item in items[: recipe.validation.examples_per_task]])
+    own, counts = set(data.tasks.targets), recipe.validation
+    return by_length(
+        [
+            item
+            for name, items in zip(data.held_out.names, data.held_out.report, strict=True)
+            for item in items[: counts.examples_per_target if name in own else counts.examples_per_task]
+        ]
+    )
 
 
 def report_batches(recipe: Recipe, data: Data, args: TrainingArguments) -> list[Batch]:
@@ -204,7 +238,7 @@ def assemble(recipe: Recipe, data: Data, prices: Prices, output: Path) -> Setup:
     bench = Bench(
         tasks=data.tasks,
         targets=data.targets,
-        steer=data.held_out.steer,
+        steer=data.held_out.steer[: len(data.tasks)],
         look_ahead=train_pool(data),
         anchors=find_anchors(weighting.needs(), data, recipe.tasks.max_length),
         allowance=Allowance(ledger, reserve=sum(prices.forward(b.work) for b in report)),
@@ -251,7 +285,9 @@ def check_flop_epochs(recipe: Recipe, data: Data, parts: Setup, ahead: float) ->
         ApportionError: As said.
     """
     method = parts.mixture.mixture
-    if parts.ledger.budget.unit != "flops" or method.max_epochs is None:
+    if parts.ledger.budget.unit != "flops" or all(
+        math.isinf(most_epochs(recipe, data, method, name)) for name in data.tasks.names
+    ):
         return
     # What a method measures comes on top of the steps, and is taken to cost as much again at most.
     beside = ahead + (1 / recipe.validation.cadence + 1) * parts.allowance.reserve + parts.weights.opening()

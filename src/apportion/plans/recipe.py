@@ -18,6 +18,7 @@ from apportion.models import KINDS
 from apportion.models.specs import LoraSpec, ModelSpec
 from apportion.objectives import OBJECTIVES
 from apportion.tasks import TasksSpec
+from apportion.tasks.goals import TargetsSpec
 from apportion.weights import WEIGHTS
 
 if TYPE_CHECKING:
@@ -59,13 +60,15 @@ CADENCES = (0.05, 0.1, 0.2, 0.25, 0.5, 1.0)
 
 
 class ValidationSpec(Config):
-    """How often the report's validation losses are measured, and on how many examples a task.
+    """How often the report's validation losses are measured, and on how many examples.
 
-    ``every`` None is settled by what a validation costs (`plans.spending.with_cadence`).
+    ``every`` None is settled by what a validation costs (`plans.spending.with_cadence`). ``examples_per_target`` are of each
+    target that has data of its own.
     """
 
     every: float | None = None
     examples_per_task: int = Field(default=64, ge=1)
+    examples_per_target: int = Field(default=256, ge=1)
 
     @field_validator("every", mode="before")
     @classmethod
@@ -76,27 +79,6 @@ class ValidationSpec(Config):
     def cadence(self) -> float:
         """The share of the budget between validations, the most frequent one where none is settled yet."""
         return self.every or CADENCES[0]
-
-
-class TargetsSpec(Config):
-    """What the model should be good at: ``tasks``, by name, each with its importance; the block left out, all alike."""
-
-    tasks: dict[str, float]
-
-    @field_validator("tasks", mode="before")
-    @classmethod
-    def _named(cls, value: object) -> object:
-        if not value and isinstance(value, list | Mapping):
-            raise ValueError("name at least one task, or leave 'targets' out")
-        return dict.fromkeys(value, 1.0) if isinstance(value, list) else value
-
-    @field_validator("tasks")
-    @classmethod
-    def _positive(cls, value: dict[str, float]) -> dict[str, float]:
-        for name, importance in value.items():
-            if not importance > 0:
-                raise ValueError(f"an importance must be more than 0, unlike that of '{name}'")
-        return value
 
 
 class SelectionSpec(Config):

@@ -104,7 +104,9 @@ def prepare(recipe: Recipe, out: str | Path) -> Staged:
     Raises:
         ApportionError: Anything wrong with them.
     """
-    recipe.tasks.keep_out(Path(out))
+    for block in (recipe.tasks, recipe.targets):
+        if block is not None:
+            block.keep_out(Path(out))
     recipe = settled(recipe, out)
     if rank() == 0:
         RunFolder.check(out, recipe.resolved())

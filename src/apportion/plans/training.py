@@ -93,8 +93,10 @@ class Training(Stage):
         check_fit(self.shapes, data, setup, setup.prices.ahead().flops)
         ledger.start()
         recorder = Recorder(
-            data.tasks.names,
+            data.held_out.names,
             setup.report,
+            tasks=len(data.tasks),
+            importance=data.importance,
             every=recipe.validation.cadence,
             ledger=ledger,
             prices=setup.prices,
@@ -114,7 +116,9 @@ class Training(Stage):
         validation = _validation(recipe, data, recorder)
         self.summary = _summary(recipe, data, setup, trainer.model, recorder)
         self.summary["seconds"] = round(self.summary["seconds"] + sum(map(_seconds, self.children)), 3)
-        self.summary["final"] |= of_validation(validation["tasks"], self.summary["final"]["validation"])
+        self.summary["final"] |= of_validation(
+            validation["tasks"], self.summary["final"]["validation"], data.importance
+        )
         if folder:
             folder.write_validation(validation)
             _close(folder, recipe, data, setup, trainer, self.summary)
@@ -174,10 +178,11 @@ def _mixture(data: Data, parts: Setup) -> dict[str, Any]:
 
 def _validation(recipe: Recipe, data: Data, recorder: Recorder) -> dict[str, Any]:
     """Return the last validation, example by example, each task's in the order of its ids."""
-    found: dict[str, list[tuple[str, float, int]]] = {name: [] for name in data.tasks.names}
+    names = data.held_out.names
+    found: dict[str, list[tuple[str, float, int]]] = {name: [] for name in names}
     measured = zip(recorder.measured["nll"], recorder.measured["supervised"], strict=True)
     for (task, split, index), (nll, supervised) in zip(reported(recipe, data), measured, strict=True):
-        found[data.tasks.names[task]].append((split.ids[index], nll, int(supervised)))
+        found[names[task]].append((split.ids[index], nll, int(supervised)))
     keys = ("ids", "nll", "supervised")
     tasks = {
         name: {key: [row[column] for row in sorted(rows)] for column, key in enumerate(keys)}

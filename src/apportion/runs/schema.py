@@ -24,8 +24,10 @@ class Spent(TypedDict):
 
 
 class HistoryRecord(TypedDict):
-    """One line of ``history.jsonl``; the last four keys are there only where the record was validated.
+    """One line of ``history.jsonl``; ``validation`` and what follows are there only where the record was validated.
 
+    The last three are of runs with targets: each target's loss, their mean by importance, and the mean of the tasks that are
+    no targets, None where all are.
     ``loss``, ``macro``, ``worst``, ``objective`` and the values of ``validation`` are None where they were not finite.
     """
 
@@ -41,6 +43,9 @@ class HistoryRecord(TypedDict):
     macro: NotRequired[float | None]
     worst: NotRequired[float | None]
     objective: NotRequired[float | None]
+    targets: NotRequired[dict[str, float | None]]
+    target: NotRequired[float | None]
+    others: NotRequired[float | None]
 
 
 class BudgetRecord(TypedDict):

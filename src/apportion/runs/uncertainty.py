@@ -58,11 +58,25 @@ def _combined(shares: Mapping[str, float], errors: Mapping[str, float | None]) -
     return math.sqrt(sum((share * error) ** 2 for share, error in parts if error is not None))
 
 
-def of_validation(tasks: Mapping[str, TaskExamples], losses: Mapping[str, float | None]) -> dict[str, object]:
-    """Return what a summary's ``final`` says of its losses: ``examples`` and ``se`` by task, and ``macro_se``."""
+def of_validation(
+    tasks: Mapping[str, TaskExamples], losses: Mapping[str, float | None], importance: Mapping[str, float]
+) -> dict[str, object]:
+    """Return what a summary's ``final`` says of its losses.
+
+    ``examples`` and ``se`` by task and target, ``macro_se``, and where there are targets ``target_se``.
+
+    Args:
+        tasks: The examples by task and target.
+        losses: Of each task.
+        importance: Of each target, by name; empty where there are none.
+    """
     errors = {task: standard_error(examples) for task, examples in tasks.items()}
-    return {
+    said: dict[str, object] = {
         "examples": {task: len(examples["ids"]) for task, examples in tasks.items()},
         "se": errors,
         "macro_se": errors_of_metrics(losses, errors)["macro"],
     }
+    if importance:
+        total = sum(importance.values())
+        said["target_se"] = _combined({name: weight / total for name, weight in importance.items()}, errors)
+    return said

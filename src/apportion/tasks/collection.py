@@ -5,22 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from apportion._config import Config
 from apportion._errors import ApportionError, nearest
 from apportion.tasks.example import Example, RawTask, Task
 from apportion.tasks.findings import counted, sentences
 from apportion.tasks.muting import mute
-from apportion.tasks.splits import hashed, normalised, opening, split_sides
+from apportion.tasks.splits import VALIDATION, hashed, normalised, opening, split_sides
 
 SPLITS = ("train", "validation", "test")
 # An opening that so large a share of a task's conversations begins with is worth a sentence.
 _COMMON = 0.1
+# A task's name, its examples, and the normalised text that each one's side of the split goes by.
+_Kept = tuple[str, list[Example], list[str]]
 _SAID = {
     "blank": ("example", "with a blank completion: dropped"),
     "promptless": ("example", "with nothing but the instruction, which stands apart, for a prompt: dropped"),
     "repeats": ("example", "repeating prompt and completion of another in the same task: dropped"),
+    "targeted": ("example", "whose prompt stands in a target: taken out of its task"),
     "across": ("input and completion pair", "in more than one task: kept in each, on one side of the split"),
     "ids": ("example", "with an id already in use: given a numbered one"),
     "surrogates": ("example", "with halves of Unicode surrogate pairs: replaced by the replacement character"),
@@ -42,6 +46,7 @@ class TaskCollection:
         fingerprint: A digest of data and settings; computed from the examples where it is not given.
 
     Attributes:
+        targets: Names of those that are targets with data of their own; they come last.
         spec: The ``tasks`` block that reads them again, where `load_tasks` read them; a run needs one to be rerun.
 
     Raises:
@@ -51,6 +56,7 @@ class TaskCollection:
     def __init__(self, tasks: Sequence[Task], findings: Sequence[str] = (), fingerprint: str | None = None) -> None:
         self.tasks = tuple(tasks)
         self.findings = list(findings)
+        self.targets: tuple[str, ...] = ()
         self.spec: Config | None = None
         self._index = {task.name: i for i, task in enumerate(self.tasks)}
         if not self.tasks:
@@ -99,7 +105,24 @@ def content_fingerprint(tasks: Sequence[Task]) -> str:
     return digest.hexdigest()
 
 
-def assemble(raw: Sequence[RawTask], validation: float, test: float, fingerprint: str | None = None) -> TaskCollection:
+@dataclass(frozen=True)
+class Goals:
+    """Targets with data of their own, before they are split.
+
+    Attributes:
+        raw: Their examples, a task a target.
+        validation: Share of distinct prompts that losses are measured on; 1 for all, where nothing is to be trained on.
+        keep: Whether the other tasks keep the prompts that stand in a target.
+    """
+
+    raw: Sequence[RawTask]
+    validation: float
+    keep: bool
+
+
+def assemble(
+    raw: Sequence[RawTask], validation: float, test: float, fingerprint: str | None = None, goals: Goals | None = None
+) -> TaskCollection:
     """Clean raw tasks, split them together, and say what was found.
 
     Examples with a blank completion and exact repeats of a (prompt, completion) within a task are dropped, and blank
@@ -107,34 +130,75 @@ def assemble(raw: Sequence[RawTask], validation: float, test: float, fingerprint
     both: they are two tasks' data, and the split keeps them on one side. What held-out conversations share with train all
     the same, an answer after the same words of the user's, is context only (`muting.mute`).
 
+    Targets come after the tasks, as tasks with a train split of their share or with none. What stands in a target is taken
+    out of the tasks before these are split, unless they are to keep it.
+
     Raises:
-        ApportionError: Two tasks of one name, a task that has fewer than two distinct prompts or openings, or one left
-            without validation examples.
+        ApportionError: Two tasks of one name, a task that has fewer than two distinct prompts or openings, one left
+            without validation examples, or one of which all stands in the targets.
     """
-    _check_names(raw)
+    wanted = goals.raw if goals else ()
+    _check_names([*raw, *wanted])
     dirt: Counter[str] = Counter()
     seen_ids: set[str] = set()
-    kept: list[tuple[str, list[Example], list[str]]] = []
-    instructions = [_whole(task.instruction) for task in raw]
-    for task in raw:
-        examples, keys = _clean(task, dirt, seen_ids)
-        kept.append((task.name, examples, [normalised(key) for key in keys]))
-    _count_across(kept, dirt)
-    openers = _openers(kept)
-    sides, moved = split_sides([(name, keys) for name, _, keys in kept], validation, test)
-    dirt["moved"] = moved
-    split_tasks: list[tuple[str, dict[str, list[Example]]]] = []
+    kept, aims = ([_kept(task, dirt, seen_ids) for task in part] for part in (raw, wanted))
+    if goals and not goals.keep:
+        kept = _taken_out(kept, aims, dirt)
+    _count_across([*kept, *aims], dirt)
+    openers = _openers([*kept, *aims])
+    parts = [_parted(kept, validation, test, dirt)]
+    if goals:
+        parts.append(_parted(aims, goals.validation, 0.0, dirt))
+    together = [[*parts[0], *parts[1]]] if goals and not goals.keep else parts
+    for part in together:
+        mute(part, dirt)
+    instructions = [_whole(task.instruction) for task in (*raw, *wanted)]
+    tasks = [
+        Task(name, **splits, instruction=instruction)
+        for (name, splits), instruction in zip(chain.from_iterable(parts), instructions, strict=True)
+    ]
+    collection = TaskCollection(tasks, [*sentences(dirt, _SAID), *openers], fingerprint)
+    collection.targets = tuple(task.name for task in wanted)
+    return collection
+
+
+def _kept(task: RawTask, dirt: Counter[str], seen_ids: set[str]) -> _Kept:
+    examples, keys = _clean(task, dirt, seen_ids)
+    return task.name, examples, [normalised(key) for key in keys]
+
+
+def _taken_out(kept: Sequence[_Kept], aims: Sequence[_Kept], dirt: Counter[str]) -> list[_Kept]:
+    """Return the tasks without the prompts that stand in a target."""
+    held = {key for _, _, keys in aims for key in keys}
+    left = []
+    for name, examples, keys in kept:
+        places = [i for i, key in enumerate(keys) if key not in held]
+        dirt["targeted"] += len(keys) - len(places)
+        if not places:
+            raise ApportionError(
+                f"Every prompt of task '{name}' stands in a target, so that nothing of it is left to train on: leave the "
+                "task out, or say 'targets.overlap: keep'."
+            )
+        left.append((name, [examples[i] for i in places], [keys[i] for i in places]))
+    return left
+
+
+def _parted(
+    kept: Sequence[_Kept], validation: float, test: float, dirt: Counter[str]
+) -> list[tuple[str, dict[str, list[Example]]]]:
+    """Return each task's examples by split."""
+    if validation < 1:
+        sides, moved = split_sides([(name, keys) for name, _, keys in kept], validation, test)
+        dirt["moved"] += moved
+    else:
+        sides = {key: VALIDATION for _, _, keys in kept for key in keys}
+    parted = []
     for name, examples, keys in kept:
         parts: dict[str, list[Example]] = {split: [] for split in SPLITS}
         for example, key in zip(examples, keys, strict=True):
             parts[SPLITS[sides[key]]].append(replace(example, key=hashed(key)))
-        split_tasks.append((name, parts))
-    mute(split_tasks, dirt)
-    tasks = [
-        Task(name, **parts, instruction=instruction)
-        for (name, parts), instruction in zip(split_tasks, instructions, strict=True)
-    ]
-    return TaskCollection(tasks, [*sentences(dirt, _SAID), *openers], fingerprint)
+        parted.append((name, parts))
+    return parted
 
 
 def _check_names(raw: Sequence[RawTask]) -> None:
@@ -149,7 +213,7 @@ def _check_names(raw: Sequence[RawTask]) -> None:
             raise ApportionError(f"Task '{task.name}' ({task.origin}) is empty: add examples or leave it out.")
 
 
-def _openers(kept: Sequence[tuple[str, list[Example], list[str]]]) -> list[str]:
+def _openers(kept: Sequence[_Kept]) -> list[str]:
     """Return a sentence on each task whose conversations often begin alike; one opening is always on one side.
 
     Raises:
@@ -237,7 +301,7 @@ def _whole(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _count_across(kept: Sequence[tuple[str, list[Example], list[str]]], dirt: Counter[str]) -> None:
+def _count_across(kept: Sequence[_Kept], dirt: Counter[str]) -> None:
     first: dict[int, int] = {}
     shared: set[int] = set()
     for number, (_, examples, keys) in enumerate(kept):

@@ -87,13 +87,17 @@ class EncodedTask:
 class EncodedCollection:
     """Encoded tasks in the collection's order.
 
-    ``findings`` are the collection's own and those of encoding: truncations, drops, fall-backs.
+    ``findings`` are the collection's own and those of encoding: truncations, drops, fall-backs. ``targets`` are the names of
+    those that are targets with data of their own; they come last.
     """
 
-    def __init__(self, tasks: Sequence[EncodedTask], findings: Sequence[str], fingerprint: str) -> None:
+    def __init__(
+        self, tasks: Sequence[EncodedTask], findings: Sequence[str], fingerprint: str, targets: Sequence[str] = ()
+    ) -> None:
         self.tasks = tuple(tasks)
         self.findings = list(findings)
         self.fingerprint = fingerprint
+        self.targets = tuple(targets)
         self._index = {task.name: i for i, task in enumerate(self.tasks)}
 
     @property

@@ -17,7 +17,7 @@ from apportion.tasks.collection import SPLITS, TaskCollection, mended
 from apportion.tasks.encoded import SCHEMA, EncodedCollection, EncodedSplit, EncodedTask, to_batch
 from apportion.tasks.encoder import Encoder
 from apportion.tasks.example import Example
-from apportion.tasks.spec import TasksSpec
+from apportion.tasks.goals import Loads
 from apportion.tasks.tokenizers import ensure_pad, tokenizer_fingerprint
 
 # Part of every key: raise it when the same examples would be encoded otherwise.
@@ -72,7 +72,7 @@ def encode_examples(examples: Sequence[Example], tokenizer: Any, max_length: int
 
 
 def load_encoded(
-    spec: TasksSpec,
+    spec: Loads,
     tokenizer: Any,  # noqa: ANN401
     max_length: int,
     cache_dir: Path | None = None,
@@ -80,13 +80,13 @@ def load_encoded(
     """Return ``encode(spec.load(), ...)``, parsing the data only if the cache does not hold the result.
 
     Args:
-        spec: The recipe's ``tasks`` block.
+        spec: The recipe's ``tasks`` block, alone or with its targets.
         tokenizer: A transformers tokenizer.
         max_length: Longest example, in tokens.
         cache_dir: Folder of the cache; None is $APPORTION_CACHE, or ~/.cache/apportion.
 
     Raises:
-        ApportionError: As ``TasksSpec.load`` and ``encode``.
+        ApportionError: As ``spec.load`` and ``encode``.
     """
     return _cached(spec.load, spec.fingerprint(), tokenizer, max_length, cache_dir)
 
@@ -115,6 +115,8 @@ def _write(file: Path, tasks: TaskCollection, encoder: Encoder) -> None:
     metadata = {"names": json.dumps(tasks.names)}
     if any(tasks.instructions):
         metadata["instructions"] = json.dumps(tasks.instructions)
+    if tasks.targets:
+        metadata["targets"] = json.dumps(tasks.targets)
     schema = SCHEMA.with_metadata(metadata)
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for task in tasks:
@@ -147,4 +149,5 @@ def _read(file: Path, key: str) -> EncodedCollection:
     for i, (name, instruction) in enumerate(zip(names, instructions, strict=True)):
         train, validation, test = (EncodedSplit(reader.get_batch(3 * i + k)) for k in range(3))
         tasks.append(EncodedTask(name, train, validation, test, instruction))
-    return EncodedCollection(tasks, reader.get_batch(3 * len(names)).column("id").to_pylist(), key)
+    findings = reader.get_batch(3 * len(names)).column("id").to_pylist()
+    return EncodedCollection(tasks, findings, key, tuple(json.loads(metadata.get(b"targets", "[]"))))

@@ -34,29 +34,36 @@ class Targets:
     def __len__(self) -> int:
         return len(self.names)
 
+    def named(self, importance: Mapping[str, float], tasks: tuple[str, ...]) -> Targets:
+        """Return those of these that are named, in these's order, each with its importance.
 
-def targets_of_tasks(tasks: EncodedCollection) -> tuple[Targets, list[str]]:
-    """Return the tasks' validation halves as targets, all alike, and sentences about exceptions."""
+        Args:
+            importance: By name.
+            tasks: Names of the tasks that may be trained on.
+
+        Raises:
+            ApportionError: A name that is none of them.
+        """
+        for name in importance:
+            if name not in self.names:
+                raise ApportionError(f"Unknown task '{name}' under 'targets.tasks'{nearest(name, self.names)}.")
+        chosen = [i for i, name in enumerate(self.names) if name in importance]
+        # What is picked names the target that it is of.
+        report, steer = (
+            [[(at, split, index) for _, split, index in halves[i]] for at, i in enumerate(chosen)]
+            for halves in (self.report, self.steer)
+        )
+        names = tuple(self.names[i] for i in chosen)
+        weights = torch.tensor([importance[name] for name in names], dtype=torch.float64)
+        return Targets(names, weights, report, steer, are_tasks=names == tasks)
+
+
+def held_out(tasks: EncodedCollection) -> tuple[Targets, list[str]]:
+    """Return the validation halves of every task as targets, all alike, and sentences about exceptions.
+
+    Raises:
+        ApportionError: A task of a single prompt without anything to train on.
+    """
     report, steer, findings = halves(tasks)
     importance = torch.ones(len(tasks.names), dtype=torch.float64)
     return Targets(tasks.names, importance, report, steer, are_tasks=True), findings
-
-
-def named_targets(held_out: Targets, importance: Mapping[str, float]) -> Targets:
-    """Return those of the tasks' targets that are named, in the tasks' order, each with its importance.
-
-    Raises:
-        ApportionError: A name that is no task.
-    """
-    for name in importance:
-        if name not in held_out.names:
-            raise ApportionError(f"Unknown task '{name}' under 'targets.tasks'{nearest(name, held_out.names)}.")
-    chosen = [i for i, name in enumerate(held_out.names) if name in importance]
-    # What is picked names the target that it is of.
-    report, steer = (
-        [[(at, split, index) for _, split, index in halves[i]] for at, i in enumerate(chosen)]
-        for halves in (held_out.report, held_out.steer)
-    )
-    names = tuple(held_out.names[i] for i in chosen)
-    weights = torch.tensor([importance[name] for name in names], dtype=torch.float64)
-    return Targets(names, weights, report, steer, are_tasks=names == held_out.names)

@@ -18,7 +18,7 @@ from apportion.tasks.collection import TaskCollection
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from apportion.tasks.spec import TasksSpec
+    from apportion.tasks.goals import Loads
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 Kind = Literal["bpe", "character"]
@@ -114,7 +114,7 @@ def _train_character(tasks: TaskCollection, vocab_size: int) -> Tokenizer:
 
 
 def load_tokenizer_trained(
-    spec: TasksSpec, kind: Kind, vocab_size: int, cache_dir: Path | None = None
+    spec: Loads, kind: Kind, vocab_size: int, cache_dir: Path | None = None
 ) -> PreTrainedTokenizerFast:
     """Return the tokenizer that ``train_tokenizer`` trains on the spec's tasks, from the cache if it is there.
 
@@ -125,7 +125,7 @@ def load_tokenizer_trained(
         cache_dir: Folder of the cache; None is $APPORTION_CACHE, or ~/.cache/apportion.
 
     Raises:
-        ApportionError: As ``train_tokenizer`` and ``TasksSpec.load``.
+        ApportionError: As ``train_tokenizer`` and ``spec.load``.
     """
     from transformers import PreTrainedTokenizerFast
 

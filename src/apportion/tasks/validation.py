@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from apportion._errors import ApportionError
 from apportion.tasks import EncodedCollection, EncodedSplit
 from apportion.tasks.batches import Batch, collate
 
@@ -20,6 +21,9 @@ def halves(collection: EncodedCollection) -> tuple[list[list[Picked]], list[list
 
     Returns:
         Per task the reporting half and the steering half, as (task, split, index), and sentences about exceptions.
+
+    Raises:
+        ApportionError: A task of a single prompt without anything to train on.
     """
     orders = [_prompts(task.validation) for task in collection.tasks]
     reported = _reported(orders)
@@ -33,6 +37,11 @@ def halves(collection: EncodedCollection) -> tuple[list[list[Picked]], list[list
         report.append(sides[True])
         if sides[False]:
             steer.append(sides[False])
+        elif not len(encoded.train):
+            raise ApportionError(
+                f"Target '{encoded.name}' has a single prompt to itself, which cannot be both steered by and reported on: "
+                "add examples with other prompts."
+            )
         else:
             train = np.random.default_rng([1, len(encoded.train)]).permutation(len(encoded.train))
             steer.append([(task, encoded.train, int(i)) for i in train[:64]])

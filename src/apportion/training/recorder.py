@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -40,7 +40,9 @@ class Recorder(Part):
     """Validates every ``every`` of the budget, records every hundredth of it.
 
     Args:
-        names: Task names, in the collection's order.
+        names: Names of what is validated: the tasks in the collection's order, then targets that are none of them.
+        tasks: How many of these are tasks.
+        importance: Of each target by name; empty where the recipe names none.
         batches: The reporting half of the validation splits; charged to `validation` at each measurement.
         every: Share of the budget between validations.
         ledger: What was spent; validation is charged to it.
@@ -52,7 +54,7 @@ class Recorder(Part):
         show: Told of every record.
 
     Attributes:
-        final, best: The last validation, and the one with the lowest macro loss.
+        final, best: The last validation, and the one with the lowest loss: of the targets where there are any, else macro.
         measured: The last validation's ``nll`` and ``supervised`` tokens by example, in the order of ``batches``.
         validated: Whether the last step was followed by a validation.
     """
@@ -64,6 +66,8 @@ class Recorder(Part):
         names: Sequence[str],
         batches: Sequence[Batch],
         *,
+        tasks: int | None = None,
+        importance: Mapping[str, float] | None = None,
         every: float,
         ledger: Ledger,
         prices: Prices,
@@ -74,6 +78,7 @@ class Recorder(Part):
         show: Show | None = None,
     ) -> None:
         self._names, self._batches, self._every = list(names), list(batches), every
+        self._tasks, self._importance = list(names[:tasks]), dict(importance or {})
         self._ledger, self._affords = ledger, affords
         self._proportions, self._weights = proportions, weights
         self._append, self._show = append, show
@@ -134,17 +139,16 @@ class Recorder(Part):
             "seconds": round(self.seconds, 3),
             **self._mean_loss(step),
             "lr": lr,
-            "mixture": dict(zip(self._names, p.tolist(), strict=True)),
+            "mixture": dict(zip(self._tasks, p.tolist(), strict=True)),
             "n_eff": effective_tasks(p),
             **self._weights(),
         }
         if losses is not None:
-            measured = {
-                "macro": float(losses.mean()),
-                "worst": float(losses.max()),
-                "objective": float(smooth_worst(losses, REPORT_TAU)),
-            }
-            record |= {"validation": dict(zip(self._names, losses.tolist(), strict=True)), **measured}
+            measured = self._measured(losses)
+            found = dict(zip(self._names, losses.tolist(), strict=True))
+            record |= {"validation": {name: found[name] for name in self._tasks}, **measured}
+            if self._importance:
+                record["targets"] = {name: found[name] for name in self._importance}
             self._keep(step, record, measured)
         self._append(record)
         self.records += 1
@@ -152,6 +156,21 @@ class Recorder(Part):
             log(_flat(record))
         if self._show is not None:
             self._show(record, self._ledger.progress)
+
+    def _measured(self, losses: Tensor) -> dict[str, float | None]:
+        """Return what one number says of the losses (N,): over the tasks, and over targets and the tasks that are none."""
+        tasks = losses[: len(self._tasks)]
+        measured: dict[str, float | None] = {
+            "macro": float(tasks.mean()),
+            "worst": float(tasks.max()),
+            "objective": float(smooth_worst(tasks, REPORT_TAU)),
+        }
+        if self._importance:
+            weights = torch.tensor([self._importance.get(name, 0.0) for name in self._names]).to(losses)
+            others = tasks[weights[: len(tasks)] == 0]
+            measured["target"] = float((weights * losses).sum() / weights.sum())
+            measured["others"] = float(others.mean()) if len(others) else None
+        return measured
 
     def _validate(self, model: nn.Module) -> Tensor:
         nll, supervised = example_sums(model, self._batches, next(model.parameters()).device)
@@ -177,9 +196,12 @@ class Recorder(Part):
             raise _diverged("training", step)
         return {"loss": loss}
 
-    def _keep(self, step: int, record: dict[str, Any], measured: dict[str, float]) -> None:
+    def _keep(self, step: int, record: dict[str, Any], measured: dict[str, float | None]) -> None:
         self.final = {"step": step, **measured, "validation": record["validation"]}
-        if not self.best or measured["macro"] < self.best["macro"]:
+        if self._importance:
+            self.final["targets"] = record["targets"]
+        judged = "target" if self._importance else "macro"
+        if not self.best or self.final[judged] < self.best[judged]:
             self.best = {"step": step, **measured}
 
     def state_dict(self) -> dict[str, Any]:
@@ -214,8 +236,10 @@ def _diverged(what: str, step: int) -> ApportionError:
 
 
 def _flat(record: dict[str, Any]) -> dict[str, float]:
-    logs = {key: record[key] for key in ("loss", "lr", "n_eff", "macro", "worst", "objective") if record.get(key)}
+    numbers = ("loss", "lr", "n_eff", "macro", "worst", "objective", "target", "others")
+    logs = {key: record[key] for key in numbers if record.get(key)}
     logs |= {f"mixture/{name}": share for name, share in record["mixture"].items()}
     logs |= {f"weights/{name}": number for name, number in record.get("weights", {}).items()}
     logs |= {f"validation/{name}": loss for name, loss in record.get("validation", {}).items()}
+    logs |= {f"targets/{name}": loss for name, loss in record.get("targets", {}).items()}
     return logs

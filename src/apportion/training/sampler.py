@@ -37,7 +37,8 @@ class TaskSampler:
         seed: Of every order and every draw.
         unit: What p shares out.
         draws: How shares become counts.
-        max_epochs: Most often that a task may be seen, rounded down to whole examples; None for no limit.
+        max_epochs: Most often that each task may be seen, one number for all or one a task, rounded down to whole examples;
+            None for no limit.
 
     Raises:
         ValueError: An empty task, an example without supervised tokens, or sizes that do not match.
@@ -51,7 +52,7 @@ class TaskSampler:
         seed: int,
         unit: Literal["examples", "tokens"] = "examples",
         draws: Literal["systematic", "multinomial"] = "systematic",
-        max_epochs: float | None = None,
+        max_epochs: float | Sequence[float] | None = None,
     ) -> None:
         if not sizes or [len(tokens) for tokens in supervised] != list(sizes):
             raise ValueError("'supervised' must hold one array a task, of that task's size.")
@@ -61,8 +62,8 @@ class TaskSampler:
         self._supervised = [np.asarray(tokens, dtype=np.int64) for tokens in supervised]
         self._mean = np.array([tokens.mean() for tokens in self._supervised])
         self._seed, self._unit, self._draws = seed, unit, draws
-        cap = math.inf if max_epochs is None else max_epochs
-        if not cap > 0:
+        cap = np.asarray(math.inf if max_epochs is None else max_epochs, dtype=np.float64)
+        if not (cap > 0).all():
             raise ApportionError(f"'mixture.max_epochs' must be more than zero, not {max_epochs}.")
         self._cap = np.floor(cap * self._sizes + _SLACK)
         # Equal shares fall due together: a seeded order, so that the collection's order favours nobody.

@@ -8,12 +8,14 @@ import re
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from apportion._errors import ApportionError, nearest
 from apportion.tasks.example import Example, RawTask
 from apportion.tasks.sources._source import Reading, Source
+from apportion.tasks.sources.quality import SIZE, SKILLS, Blend, blended, blends
 
 _LETTERS = "abcdefgh"
 _VERSION = 1
@@ -102,7 +104,7 @@ RULES: dict[str, Rule] = {
 
 
 class Playground(Source):
-    """Procedurally generated, seeded tasks; a prompt is the task's name and an input, such as ``reverse abcd``.
+    """Procedurally generated, seeded tasks; a prompt is a task's name and an input, such as ``reverse abcd``.
 
     With ``instruction: apart`` it is the bare input, ``abcd``, and the task's instruction a sentence such as ``reverse the
     word``; the inputs that tasks share are then one prompt, on one side of the split in all of them.
@@ -110,25 +112,39 @@ class Playground(Source):
     Args:
         seed: Decides the inputs that are drawn; each task draws from its own stream.
         scale: Multiplies every task's size; no task falls below 20 examples.
+        suite: ``tasks``, the twenty tasks; ``quality``, twenty nameless sources that mix ten of these, some with wrong
+            answers (`blends`); ``skills``, the ten by themselves with inputs of their own, which are targets to these.
     """
 
     seed: int = 0
     scale: float = Field(1.0, gt=0.0, le=1.0)
+    # Told by `digest`, so that the fingerprint of the twenty tasks is what it was before there were suites.
+    suite: Literal["tasks", "quality", "skills"] = Field("tasks", exclude=True)
+
+    @model_validator(mode="after")
+    def _of_one_rule(self) -> Playground:
+        if self.suite == "quality" and self.instruction == "apart":
+            raise ApportionError("A source of 'suite: quality' has no one instruction that could stand apart.")
+        return self
 
     def read(self) -> Reading:
-        """Return the twenty tasks."""
-        return Reading([self._task(name, rule) for name, rule in RULES.items()])
+        """Return the tasks of the suite."""
+        if self.suite == "quality":
+            return Reading([self._source(name, blend) for name, blend in blends(self.seed).items()])
+        if self.suite == "skills":
+            return Reading([self._task(name, RULES[name], SIZE, " as a target") for name in SKILLS])
+        return Reading([self._task(name, rule, rule.size) for name, rule in RULES.items()])
 
     def digest(self) -> str:
-        """Return a digest that changes with the rules' version."""
-        return hashlib.blake2b(f"playground {_VERSION}".encode(), digest_size=16).hexdigest()
+        """Return a digest that changes with the rules' version and the suite."""
+        suite = "" if self.suite == "tasks" else f" {self.suite}"
+        return hashlib.blake2b(f"playground {_VERSION}{suite}".encode(), digest_size=16).hexdigest()
 
-    def _task(self, name: str, rule: Rule) -> RawTask:
+    def _task(self, name: str, rule: Rule, size: int, stream: str = "") -> RawTask:
         # A string seed is hashed the same way by every Python; a tuple's hash is not.
-        rng = random.Random(f"{name} {self.seed}")
-        size = max(20, round(rule.size * self.scale))
+        rng = random.Random(f"{name} {self.seed}{stream}")
         inputs: dict[str, None] = {}
-        while len(inputs) < size:
+        while len(inputs) < self._scaled(size):
             inputs[rule.draw(rng)] = None
         apart = self.instruction == "apart"
         examples = [
@@ -136,6 +152,14 @@ class Playground(Source):
             for i, x in enumerate(inputs)
         ]
         return RawTask(name, "playground", examples, instruction=rule.instruction if apart else "")
+
+    def _source(self, name: str, blend: Blend) -> RawTask:
+        ask = {skill: RULES[skill].draw for skill in SKILLS}
+        examples = blended(name, blend, self._scaled(SIZE), self.seed, ask, lambda skill, x: RULES[skill].solve(x))
+        return RawTask(name, "playground", examples)
+
+    def _scaled(self, size: int) -> int:
+        return max(20, round(size * self.scale))
 
 
 def solve(task: str, prompt: str) -> str:
