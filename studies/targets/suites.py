@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from studies.targets.skills import LETTERS, Pairs, Skill, goal, on_words, rule, shift, source, word
@@ -87,7 +88,7 @@ def language(number: int) -> Callable[[str], str]:
 
     def write(_: str) -> str:
         text = ""
-        for _ in range(6):
+        while len(text) < 6:
             text += texts.choices(LETTERS, rows[text[-1:]])[0]
         return text
 
@@ -165,7 +166,7 @@ GENERATED: dict[str, Callable[[], Suite]] = {
     "optimum": optimum,
     "contradiction": contradiction,
     "lengths": lengths,
-    **{f"scarcity-{size}": lambda size=size: scarcity(size) for size in SCARCE},
+    **{f"scarcity-{size}": partial(scarcity, size) for size in SCARCE},
 }
 
 
