@@ -78,9 +78,10 @@ def replayed(cell: Cell) -> Blocks:
 
 
 def drawn(mixture: Mapping[str, Any], names: list[str]) -> dict[str, float]:
-    """Return the share of the examples drawn by source, of all that were drawn from sources."""
+    """Return the share of the examples drawn by source, of all that were drawn from sources; empty where none was."""
     counts = {name: mixture["tasks"][name]["examples"] for name in names}
-    return {name: count / sum(counts.values()) for name, count in counts.items()}
+    total = sum(counts.values())
+    return {name: count / total for name, count in counts.items()} if total else {}
 
 
 def misled(told: str) -> Callable[[Cell], Blocks]:

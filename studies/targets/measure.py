@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from apportion.models.loading import quietly
 from apportion.signals.losses import example_sums
 from apportion.tasks.encoding import encode_examples
 from apportion.tasks.example import Example
@@ -22,7 +23,8 @@ def unseen_losses(model: Path, unseen: Path, max_length: int) -> dict[str, float
         max_length: Longest example, in tokens.
     """
     tokenizer = AutoTokenizer.from_pretrained(str(model))
-    network = AutoModelForCausalLM.from_pretrained(str(model), use_safetensors=True)
+    with quietly():
+        network = AutoModelForCausalLM.from_pretrained(str(model), use_safetensors=True)
     found = {}
     for file in sorted(unseen.glob("*.jsonl")):
         rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]

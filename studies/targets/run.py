@@ -22,13 +22,13 @@ from studies.targets.places import NATURAL, data_of, prepare
 Job = str | Cell
 PARTS: dict[str, Callable[[list[str], list[str]], list[Cell]]] = {
     "oracle": lambda suites, arms: oracle.due(suites),
-    "cells": lambda suites, arms: cells(suites, arms),
+    "cells": cells,
     "tuning": lambda suites, arms: cells(suites, arms, tuning=True),
 }
 
 
 def work(job: Job) -> str:
-    """Pre-train the base of an architecture, or run a cell and measure it on unseen examples; one that needs others waits."""
+    """Pre-train the base of an architecture, or run a cell and measure it; one that needs others waits."""
     from apportion.plans.recipe import parse_recipe
     from apportion.plans.run import run_recipe
     from studies.targets.measure import unseen_losses
