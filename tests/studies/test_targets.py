@@ -13,7 +13,7 @@ from studies.targets.fitting import dirichlets, law_of, lowest, pairs
 from studies.targets.hidden import hidden
 from studies.targets.mixtures import Misled, TwoPhases, misled
 from studies.targets.quality import quality, share
-from studies.targets.suites import GENERATED, LANGUAGES, Q, UNSEEN, prerequisites, write
+from studies.targets.suites import GENERATED, LANGUAGES, UNSEEN, Q, prerequisites, write
 from studies.targets.summarise import best_static, compared, kl, least, regret
 
 from apportion.mixtures import Feedback, TaskSizes
@@ -30,9 +30,9 @@ def test_suites_are_the_same_each_time_and_no_prompt_of_a_target_is_anywhere_els
     assert suite == make()
     assert 8 <= len(suite.sources) <= 12
     trained = {prompt for pairs in suite.sources.values() for prompt, _ in pairs}
-    for name, pairs in suite.unseen.items():
-        unseen, had = ({prompt for prompt, _ in rows} for rows in (pairs, suite.targets[name]))
-        assert len(unseen) == len(pairs) >= UNSEEN
+    for name, goal in suite.unseen.items():
+        unseen, had = ({prompt for prompt, _ in rows} for rows in (goal, suite.targets[name]))
+        assert len(unseen) == len(goal) >= UNSEEN
         assert not unseen & (trained | had) and not had & trained
     assert set(suite.best) | set(suite.bad) <= set(suite.sources) and not set(suite.best) & set(suite.bad)
     assert sum(suite.best.values()) == pytest.approx(1)
@@ -74,7 +74,8 @@ def test_what_is_known_of_sources_of_mixed_quality_is_read_off_their_answers():
     assert share([("sort cab", "abc"), ("sort cab", "cab"), ("upper ab", "AB")], ("sort",)) == pytest.approx(1 / 3)
     suite = quality(("reverse", "sort"))
     assert len(suite.bad) == 5 and sum(suite.best.values()) == pytest.approx(1)
-    assert set(max(suite.best, key=suite.best.get).split()) <= set(suite.sources) - set(suite.bad)
+    first, second = sorted(suite.best, key=suite.best.get)[-2:]
+    assert min(suite.best[first], suite.best[second]) > 0.3 and not {first, second} & set(suite.bad)
 
 
 def test_two_phases_change_once():
