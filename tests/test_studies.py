@@ -7,6 +7,7 @@ import pytest
 from studies.natural import VALIDATION
 from studies.slices import recorded
 from studies.tokens_to_target.cells import ARMS, ablation, generated, groups, natural, sweep, tuning
+from studies.tokens_to_target.paper import LAMBDAS, TAUS, paper_generated, paper_natural, paper_sweep, paper_tuning
 from studies.tokens_to_target.suites import COPIES, NOISE, SHARE, SUITES, VALIDATED
 from studies.tokens_to_target.summarise import sign_test
 from studies.weights.pools import SPOILT, spoilt
@@ -52,6 +53,14 @@ def test_every_cell_has_a_folder_of_its_own_and_no_tuning_seed_is_reported():
     assert len({cell.folder for cell in cells}) == len(cells)
     assert len(reported) == (5 * 5 + 5 * 3) * len(ARMS)
     assert not {cell.seed for cell in reported} & {cell.seed for cell in [*tuning(), *ablation(), *sweep(), *groups()]}
+
+
+def test_the_papers_plain_method_is_tuned_where_nothing_of_it_is_reported():
+    reported = [*paper_generated(), *paper_sweep(), *paper_natural()]
+    assert len({cell.folder for cell in [*reported, *paper_tuning()]}) == len(reported) + len(paper_tuning())
+    assert len(paper_generated()) == 25 and len(paper_natural()) == 15
+    assert len(paper_sweep()) == (len(TAUS) * len(LAMBDAS) - 1) * 2 * 3
+    assert not {cell.seed for cell in reported} & {cell.seed for cell in paper_tuning()}
 
 
 def test_runs_that_lie_elsewhere_stay_in_the_record(tmp_path):

@@ -198,17 +198,20 @@ def important(suite: str) -> list[str]:
 
 
 def groups() -> list[Cell]:
-    """Draws by importance, and ADAPT mixtures with it in their objective; uniform is in the ablation."""
+    """Draws by importance, and ADAPT mixtures with it, with and without the gradient; uniform is in the ablation."""
     cells = []
     for suite in GROUPED:
         names, chosen = sorted(SUITES[suite]()), important(suite)
         total = len(names) + (IMPORTANCE - 1) * len(chosen)
         shares = {name: (IMPORTANCE if name in chosen else 1.0) / total for name in names}
+        targets = {"tasks": {name: IMPORTANCE if name in chosen else 1.0 for name in names}}
         ways = {
             "by importance": {"type": "fixed", "shares": shares},
-            "importance in the objective": {
+            "importance in the objective": {"type": "adapt", "targets": targets},
+            "importance times what a task can still lose": {
                 "type": "adapt",
-                "targets": {"tasks": {name: IMPORTANCE if name in chosen else 1.0 for name in names}},
+                "learning_rate": 0.0,
+                "targets": targets,
             },
         }
         cells += [

@@ -2,7 +2,8 @@
 
     python -m studies.tokens_to_target.run [--minutes 9] [--workers 2] [--only PARTS] [--arms ARMS]
 
-PARTS are, commas between: tuning, generated, natural, ablation, sweep, groups. Call it until it says that nothing is left,
+PARTS are, commas between: tuning, generated, natural, ablation, sweep, groups, paper-tuning, paper-generated,
+paper-sweep, paper-natural. Call it until it says that nothing is left,
 then ``python -m studies.tokens_to_target.summarise``.
 """
 
@@ -21,6 +22,7 @@ from studies.tokens_to_target.cells import (
     sweep,
     tuning,
 )
+from studies.tokens_to_target.paper import paper_generated, paper_natural, paper_sweep, paper_tuning
 from studies.tokens_to_target.suites import SUITES, write
 
 PARTS = {
@@ -30,6 +32,10 @@ PARTS = {
     "ablation": ablation,
     "sweep": sweep,
     "groups": groups,
+    "paper-tuning": paper_tuning,
+    "paper-generated": paper_generated,
+    "paper-sweep": paper_sweep,
+    "paper-natural": paper_natural,
 }
 
 

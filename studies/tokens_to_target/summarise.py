@@ -32,6 +32,7 @@ from studies.tokens_to_target.cells import (
     natural,
     sweep,
 )
+from studies.tokens_to_target.paper import KEYS, paper_results, paper_tables
 from studies.tokens_to_target.suites import NOISE
 
 HERE = Path(__file__).parent
@@ -316,10 +317,18 @@ def main() -> None:
     results = recorded(file, "cells", finished(), ("suite", "arch", "budget", "seed", "arm"))
     settings = recorded(file, "ablation", varied(), ("suite", "setting", "seed"))
     again = recorded(file, "again", repeated(), ("suite", "arch", "budget", "seed", "arm"))
+    uniform = {tuple(r[key] for key in KEYS[:4]): r for r in (*results, *again) if r["arm"] == "uniform"}
+    paper = recorded(file, "paper", paper_results({key: r["macro"] for key, r in uniform.items()}), KEYS)
     summary = summary_of(results)
-    found = {"cells": results, "again": again, "ablation": settings, "summary": summary}
+    found = {"cells": results, "again": again, "paper": paper, "ablation": settings, "summary": summary}
     file.write_text(json.dumps(found, indent=1) + "\n")
-    tables = (table(summary), run_again(again, results), ablations(settings), grouped(settings))
+    tables = (
+        table(summary),
+        run_again(again, results),
+        paper_tables(paper, uniform),
+        ablations(settings),
+        grouped(settings),
+    )
     (HERE / "tables.md").write_text("\n".join(tables))
     print((HERE / "tables.md").read_text())
 

@@ -21,6 +21,7 @@ SHARES = {name: (i + 1) / sum(range(len(NAMES) + 1)) for i, name in enumerate(NA
 # Those that measure seldom do so often enough here for one time more or less to be under a tenth.
 OFTEN = {"refresh": 5, "max_cost": 0.5}
 SETTINGS = {"fixed": {"shares": SHARES}, "loss": OFTEN, "progress": OFTEN}
+PLAIN = {"estimator": "forward", "step": "plain", "prior": 0, "memory": 1, "floor": 0, "examples_per_task": 1}
 ACCUMULATED = {"training.per_device_train_batch_size": 4, "training.gradient_accumulation_steps": 2}
 CELLS = {
     **{f"mixture-{name}": {"mixture": {"type": name, **SETTINGS.get(name, {})}} for name in MIXTURES},
@@ -31,6 +32,19 @@ CELLS = {
         f"adapt-{name}": {"mixture": {"type": "adapt", "estimator": name, "refresh": 40, "examples_per_task": 1}}
         for name in ("forward", "unrolled")
     },
+    **{f"adapt-refresh-{n}": {"mixture": {"type": "adapt", "refresh": n}} for n in ("3%", "7%", "30%", "100%")},
+    **{
+        f"adapt-refresh-{n}-all-read": {"mixture": {"type": "adapt", "refresh": n, "reads": None}}
+        for n in ("0.1%", "12%")
+    },
+    **{
+        f"adapt-{name}-refresh-{n}": {
+            "mixture": {"type": "adapt", "estimator": name, "refresh": n, "examples_per_task": 1}
+        }
+        for name, n in (("forward", "5%"), ("forward", "40%"), ("unrolled", "20%"))
+    },
+    "adapt-paper": {"objective": "worst", "mixture": {"type": "adapt", "refresh": "2%", **PLAIN}},
+    "adapt-share-in-flops": {"budget": "2e10 FLOPs", "mixture": {"type": "adapt", "refresh": "5%"}},
     "in-flops": {"budget": "2e10 FLOPs", "mixture": "adapt", "weights": "adapt"},
     "in-processed": {"budget": "20k processed", "mixture": {"type": "uniform", "unit": "tokens"}},
     "in-flops-accumulated": {"budget": "2e10 FLOPs", "weights": "linupper", **ACCUMULATED},

@@ -11,6 +11,7 @@ import typer
 
 from apportion._errors import ApportionError
 from apportion.cli.main import app
+from apportion.mixtures import MIXTURES
 from apportion.plans.arms import arm_values
 from apportion.plans.build import load_data
 from apportion.plans.plan import plan_recipe
@@ -100,7 +101,7 @@ def test_the_shipped_recipes_are_found():
     names = {str(path) for path in RECIPES}
     assert "recipes/playground.yaml" in names
     for model in ("tiny-llama", "qwen3-0.6b", "llama-3.2-1b", "gemma-3-1b"):
-        for method in ("uniform", "proportional", "adapt"):
+        for method in ("uniform", "proportional", "adapt", "adapt-paper"):
             assert f"recipes/natural-instructions/{model}/{method}.yaml" in names
 
 
@@ -119,9 +120,24 @@ def test_every_run_of_it_parses(path):
     assert runs
     for arm, values in runs.items():
         recipe = parse_recipe(values)
-        assert arm in ("", recipe.mixture["type"])
+        assert arm in ("", "adapt-paper", recipe.mixture["type"])
+        if arm == "adapt-paper" or path.stem == "adapt-paper":
+            assert_the_papers_plain_method(recipe)
     with pytest.raises(ApportionError, match=r"Unknown key 'budgets' \(did you mean 'budget'\?\)"):
         parse_recipe({**read_yaml(ROOT / path), "budgets": 1})
+
+
+def assert_the_papers_plain_method(recipe):
+    """Whatever the size of its step, which the paper leaves open: J of raw losses, logits from zero, nothing but them."""
+    mixture = MIXTURES.build(recipe.mixture)
+    assert recipe.objective["type"] == "worst" and recipe.objective["tau"] in (0.1, 0.3, 1.0)
+    assert mixture.estimator in ("forward", "unrolled") and mixture.step in ("plain", "adam")
+    assert (mixture.prior, mixture.memory, mixture.floor, mixture.entropy) == (0, 1, 0, 1e-3)
+
+
+def test_the_playground_offers_the_papers_plain_method_as_an_arm():
+    values = read_yaml(ROOT / "recipes" / "playground.yaml")
+    assert_the_papers_plain_method(parse_recipe(arm_values(values, "adapt-paper")))
 
 
 @every

@@ -326,12 +326,18 @@ def test_what_does_not_fit_a_budget_in_flops_is_not_measured(method):
         assert 0 < training.ledger.total_flops <= limit
 
 
+# Of the budget that Training gives; a few steps of it.
+SHARE = 0.02
+PAPER = {"step": "plain", "learning_rate": 1.0, "prior": 0.0, "memory": 1.0, "floor": 0.0}
 METHODS = {
     "loss": Loss(refresh=1, max_cost=0.12, examples_per_task=2),
     "progress": Progress(refresh=1, max_cost=0.5, examples_per_task=1),
     "in_run": Adapt(refresh=5, reads=2, examples_per_task=2),
     "in_run-every-step": Adapt(refresh=3, reads=None, momentum=0.5, unit="tokens"),
     "forward": Adapt(estimator="forward", refresh=2, examples_per_task=1),
+    "in_run-by-budget": Adapt(refresh=SHARE, reads=2, examples_per_task=2),
+    "paper": Adapt(estimator="forward", refresh=SHARE, examples_per_task=1, **PAPER),
+    "paper-adam": Adapt(estimator="forward", refresh=1, examples_per_task=1, **{**PAPER, "step": "adam"}),
 }
 
 

@@ -63,7 +63,9 @@ def history(out: Path) -> list[dict]:
     return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
 
 
-@pytest.mark.parametrize("mixture", ["{type: adapt, refresh: 7, reads: 3}", "progress"])
+@pytest.mark.parametrize(
+    "mixture", ["{type: adapt, refresh: 7, reads: 3}", "{type: adapt, refresh: 9%, reads: 3}", "progress"]
+)
 def test_killed_twice_equals_never_stopped(tmp_path, mixture):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE)

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from apportion._errors import ApportionError
 from apportion.mixtures._mixture import Feedback, Mixture, State, TaskSizes
+from apportion.mixtures._steps import STEPS
 from apportion.objectives.curves import SMOOTH, empty_curve, finite_losses, recorded, reducible
+from apportion.signals._cadence import Refresh
 from apportion.signals._signal import TaskSignal
 from apportion.signals.in_run_alignment import InRunAlignment
 from apportion.signals.look_ahead import LookAhead
 
-# Weight of the past in the running scale of the meta-gradient.
-SCALE_MEMORY = 0.9
 # Loss, in nats, added to what every task can still lose: differences below it count little.
 GAIN_NOISE = 0.02
 
@@ -61,29 +61,31 @@ class Adapt(Mixture):
     otherwise) of the target losses v, theta' one training step on.
     p ~ importance * (r + 0.02)^prior * exp(w), r what each task's loss can still lose by its curve; a share ``floor`` of it
     is spread evenly.
-    Shapes: T tasks; state holds the logits (T,) and the scale of their gradient, the tasks' mean supervised tokens (T,),
+    Shapes: T tasks; state holds the logits (T,) and what their step keeps, the tasks' mean supervised tokens (T,),
     the last ``window`` measured losses (n, T) with their progress (n,), and the lowest smoothed loss of each task (T,).
-    Cost, charged to `meta`: every ``refresh`` optimizer steps a forward and backward over ``examples_per_task``
+    Cost, charged to `meta`: every ``refresh`` a forward and backward over ``examples_per_task``
     validation examples a task, and in ``reads`` of the steps until the next one more matmul a trainable layer (`in_run`);
-    or, for `forward` and `unrolled`, every ``refresh`` steps the passes documented in `apportion.signals.meta_gradient`
+    or, for `forward` and `unrolled`, every ``refresh`` the passes documented in `apportion.signals.meta_gradient`
     and a forward over the validation examples.
     References: Kadasi et al., ADAPT (arXiv 2512.04555).
     Departures: what the tasks' losses can still lose is the logits' prior; the logits move by the gradient over its
     running scale and forget (the paper leaves the step open); `in_run` takes u at theta, averaged over refreshes and
     through the optimizer's preconditioner, and reads it some steps later; a floor keeps every task in play.
-    Relations: with ``learning_rate`` 0 it is a gentler `progress`; with ``prior`` 0, ``memory`` 1 and the objective `worst`
-    the logits follow the paper's F, but for the size of their steps.
+    Relations: with ``learning_rate`` 0 it is a gentler `progress`. With the objective `worst`, ``step: plain`` or ``adam``,
+    ``prior`` 0, ``memory`` 1, ``floor`` 0 and an exact ``estimator`` it is the paper's plain method.
 
     Attributes:
         estimator: `in_run` (read from the training backward), `forward` or `unrolled` (exact, dearer).
-        refresh: Optimizer steps between validation passes.
+        refresh: Optimizer steps between validation passes, or a share of the budget, such as 1%.
         reads: `in_run` only: steps between two validation passes, evenly spaced, that are read and move the mixture;
             None for all.
         momentum: `in_run` only: share of the old direction in the new one at each validation pass.
         examples_per_task: Validation examples a target in each such pass.
         precondition: Take u through Adam's second moment (`in_run` only; the exact estimators always do).
         entropy: Bonus lambda for a spread-out mixture; 0 may collapse.
-        learning_rate: Step of the logits, for a gradient of its usual size.
+        step: `plain` (the gradient), `adam` (Adam's step, its usual constants) or `scaled` (the gradient over its running
+            size).
+        learning_rate: What the step is multiplied by; for `scaled` the move of the logits at a gradient of its usual size.
         memory: What a step keeps of the logits; 1 accumulates for ever.
         prior: Power of what a task can still lose in its share; 0 leaves all to the logits.
         window: Measurements that a task's pace is read from.
@@ -98,12 +100,13 @@ class Adapt(Mixture):
         "behind": "If they matter, lower objective.tau or raise mixture.floor.",
     }
     estimator: Literal["in_run", "forward", "unrolled"] = "in_run"
-    refresh: int = Field(60, ge=1)
+    refresh: Refresh = 60
     reads: int | None = Field(4, ge=1)
     momentum: float = Field(0.7, ge=0, lt=1)
     examples_per_task: int = Field(4, ge=1)
     precondition: bool = True
     entropy: float = Field(1e-3, ge=0)
+    step: Literal["plain", "adam", "scaled"] = "scaled"
     learning_rate: float = Field(0.03, ge=0)
     memory: float = Field(0.97, ge=0, le=1)
     prior: float = Field(0.7, ge=0)
@@ -112,10 +115,19 @@ class Adapt(Mixture):
 
     def needs(self) -> tuple[TaskSignal, ...]:
         """Ask for the alignment, by the estimator."""
-        often = {"refresh": self.refresh, "examples_per_task": self.examples_per_task}
         if self.estimator != "in_run":
-            return (LookAhead(estimator=self.estimator, **often),)
-        return (InRunAlignment(reads=self.reads, momentum=self.momentum, precondition=self.precondition, **often),)
+            return (
+                LookAhead(estimator=self.estimator, refresh=self.refresh, examples_per_task=self.examples_per_task),
+            )
+        return (
+            InRunAlignment(
+                refresh=self.refresh,
+                reads=self.reads,
+                momentum=self.momentum,
+                examples_per_task=self.examples_per_task,
+                precondition=self.precondition,
+            ),
+        )
 
     def init(self, tasks: TaskSizes) -> State:
         """Return logits of zero and an empty record."""
@@ -125,8 +137,7 @@ class Adapt(Mixture):
             "lengths": tasks.supervised / tasks.examples,
             # Tasks that are no targets are wanted for what they teach, which nothing says in advance.
             "importance": tasks.importance if (tasks.importance > 0).all() else torch.ones_like(tasks.importance),
-            "scale": torch.zeros((), dtype=torch.float64),
-            "updates": torch.tensor(0),
+            **STEPS[self.step].init(count),
             **empty_curve(count),
         }
 
@@ -163,9 +174,5 @@ class Adapt(Mixture):
         # The prior is a constant to the logits: it goes by the losses, which this step does not change.
         drawn = None if self.unit == "examples" else self.rates(state)
         gradient = logit_gradient(alignment, self._before_floor(state), self.entropy, self.floor, drawn)
-        square = (gradient**2).mean()
-        first = int(state["updates"]) == 0
-        scale = square if first else SCALE_MEMORY * state["scale"] + (1 - SCALE_MEMORY) * square
-        step = gradient / scale.sqrt().clamp(min=torch.finfo(scale.dtype).tiny)
-        logits = self.memory * state["logits"] - self.learning_rate * step
-        return {**state, "logits": logits, "scale": scale, "updates": state["updates"] + 1}
+        kept, step = STEPS[self.step].taken(state, gradient)
+        return {**state, **kept, "logits": self.memory * state["logits"] - self.learning_rate * step}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from apportion._ranks import summed, world
 from apportion.budget.prices import Cost, Work
 from apportion.signals import meta_gradient
+from apportion.signals._cadence import Cadence
 from apportion.signals._records import Asking, Feedback, Moment, Outlook
 from apportion.signals._signal import TaskSignal, cost_of
 from apportion.signals.in_run import InRunRead, check_readable
@@ -21,31 +22,19 @@ from apportion.tasks.batches import Batch
 from apportion.tasks.validation import batched, rotating
 
 
-def reads_within(steps: int, refresh: int, reads: int | None) -> int:
-    """Return how many of the first ``steps`` steps after a direction was taken are read, of at most ``refresh``.
-
-    The i-th read, of i = 1 .. reads, is i * refresh // (reads + 1) steps after it; None reads all. Not the first ones:
-    training swings across narrow valleys, and right after a direction was taken the gradients share its swing, which
-    says nothing of where to go.
-    """
-    if reads is None or reads >= refresh:
-        return steps
-    return max(min(reads, -(-steps * (reads + 1) // refresh) - 1), 0)
-
-
 class InRunAlignment(TaskSignal):
     """Tells ``target_losses`` when a direction is taken, and ``alignment`` (T,) in the steps that are read.
 
     u is the gradient of the objective over a few examples of every target, averaged over the times it was taken.
 
     Args:
-        refresh: Optimizer steps between two directions.
+        refresh: Optimizer steps, or a share of the budget, between two directions.
         reads: Steps between two directions, evenly spaced, that are read; None for all.
         momentum: Share of the old direction in the new one.
         examples_per_task: Examples of each target that a direction is taken from.
         precondition: Take u through Adam's second moment.
 
-    Cost, charged to `meta`: a forward and backward over the targets' examples every ``refresh`` steps, with a forward more
+    Cost, charged to `meta`: a forward and backward over the targets' examples every ``refresh``, with a forward more
     if they fill several batches; in a step that is read, one more matmul a trainable layer.
     """
 
@@ -53,15 +42,15 @@ class InRunAlignment(TaskSignal):
     instead = "'mixture.estimator: forward' does the same by another way"
 
     def __init__(
-        self, *, refresh: int, reads: int | None, momentum: float, examples_per_task: int, precondition: bool
+        self, *, refresh: int | float, reads: int | None, momentum: float, examples_per_task: int, precondition: bool
     ) -> None:
-        self._refresh, self._reads, self._momentum = refresh, reads, momentum
+        self._cadence, self._momentum = Cadence(refresh, reads), momentum
         self._count, self._precondition = examples_per_task, precondition
         self._turn = 0
-        self._age = 0
         self._direction: dict[str, Tensor] = {}
         self._reader: InRunRead | None = None
         self._read: list[tuple[Tensor, Tensor]] = []
+        self._reading: bool | None = None
         self._tokens = 0
 
     def check(self, shapes: nn.Module, optim: str, packed: bool) -> None:
@@ -71,11 +60,9 @@ class InRunAlignment(TaskSignal):
         check_readable(shapes, packed)
 
     def before_step(self, moment: Moment, asking: Asking) -> Feedback | None:
-        """Take a new direction where one is due.
-
-        From the second step on: before the first one Adam has no moments to see the direction through.
-        """
-        if moment.step < 1 or (moment.step - 1) % self._refresh:
+        """Take a new direction where one is due."""
+        self._reading = None
+        if not self._cadence.due(moment.step, self.bench.allowance.ledger.progress):
             return None
         batches = self._stretch(self._turn)
         self._turn += 1
@@ -91,14 +78,17 @@ class InRunAlignment(TaskSignal):
         u = {name: inner.precondition(name, value) for name, value in u.items()}
         for name, old in self._direction.items():
             u[name].lerp_(old, self._momentum)
-        self._direction, self._age = u, 0
+        self._direction = u
+        self._cadence.begin()
         self._reader_of(moment.model).set_direction(u)
         return self.told(targets=losses)
 
     @contextmanager
     def during(self, model: nn.Module, batch: Batch, lr: float) -> Iterator[None]:
         """Collect the alignment of a micro-batch's examples, where the step is read."""
-        if not self._reads_now() or not len(batch):
+        if self._reading is None:  # the whole step is charged by now; later on other things may be
+            self._reading = bool(self._direction) and self._cadence.reads(self.bench.allowance.ledger.progress)
+        if not self._reading or not len(batch):
             yield
             return
         with self._reader_of(model).reading(batch, next(model.parameters()).device) as scores:
@@ -114,18 +104,16 @@ class InRunAlignment(TaskSignal):
 
     def after_step(self) -> Feedback | None:
         """Return the alignment of a step that was read."""
-        feedback = None
-        if self._reads_now():
-            alignment = torch.zeros(len(self.bench.tasks.tasks), dtype=torch.float64)
-            for tasks, scores in self._read:
-                alignment.index_add_(0, tasks, scores.double().cpu())
-            tokens = int(summed(torch.tensor(self._tokens)))
-            self._read.clear()
-            self._tokens = 0
-            self.charge([], self.bench.prices.in_run_read(tokens))
-            feedback = self.told(alignment=summed(alignment))
-        self._age += 1
-        return feedback
+        if not self._reading:
+            return None
+        alignment = torch.zeros(len(self.bench.tasks.tasks), dtype=torch.float64)
+        for tasks, scores in self._read:
+            alignment.index_add_(0, tasks, scores.double().cpu())
+        tokens = int(summed(torch.tensor(self._tokens)))
+        self._read.clear()
+        self._tokens = 0
+        self.charge([], self.bench.prices.in_run_read(tokens))
+        return self.told(alignment=summed(alignment))
 
     def step_price(self, work: Work) -> float:
         """Return the FLOPs of reading a step."""
@@ -133,11 +121,9 @@ class InRunAlignment(TaskSignal):
 
     def price(self, outlook: Outlook) -> Cost:
         """Return the cost of the directions, from the second step on, and of the steps that are read after each."""
-        whole, rest = divmod(max(outlook.steps - 1, 0), self._refresh)
-        refreshes = whole + (rest > 0)
-        turns = min(refreshes, SAMPLED_TURNS)
+        refreshes, read = self._cadence.expected(outlook.steps)
+        turns = min(int(refreshes), SAMPLED_TURNS)
         taken = sum((self._direction_price(self._stretch(turn)) for turn in range(turns)), Cost())
-        read = whole * self._reads_within(self._refresh) + self._reads_within(rest)
         flops = read * self.bench.prices.in_run_read(outlook.draws * outlook.draw.processed / outlook.steps)
         return taken.times(refreshes / max(turns, 1)) + Cost(flops=flops)
 
@@ -154,12 +140,6 @@ class InRunAlignment(TaskSignal):
 
         return cost_of(batches, once)
 
-    def _reads_now(self) -> bool:
-        return bool(self._direction) and self._reads_within(self._age + 1) > self._reads_within(self._age)
-
-    def _reads_within(self, steps: int) -> int:
-        return reads_within(steps, self._refresh, self._reads)
-
     def _reader_of(self, model: nn.Module) -> InRunRead:
         if self._reader is None:
             self._reader = InRunRead(model)
@@ -167,11 +147,12 @@ class InRunAlignment(TaskSignal):
         return self._reader
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position in the pools, and the direction u with its age."""
-        return {"turn": self._turn, "direction": dict(self._direction), "age": self._age}
+        """Return the position in the pools, the direction u, and when it was taken."""
+        return {"turn": self._turn, "direction": dict(self._direction), "cadence": self._cadence.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Restore what ``state_dict`` returned."""
-        self._turn, self._age = state["turn"], state["age"]
+        self._turn = state["turn"]
+        self._cadence.load_state_dict(state["cadence"])
         self._direction = {name: value.to(device) for name, value in state["direction"].items()}
         self._reader = None

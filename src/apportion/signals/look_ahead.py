@@ -10,6 +10,7 @@ from torch import nn
 from apportion._ranks import rank, summed
 from apportion.budget.prices import Cost, Work
 from apportion.signals import meta_gradient
+from apportion.signals._cadence import Cadence
 from apportion.signals._records import Asking, Feedback, Moment, Outlook
 from apportion.signals._signal import TaskSignal, cost_of
 from apportion.signals.inner_step import check_followed, inner_step
@@ -20,11 +21,11 @@ from apportion.tasks.validation import batched, rotating
 
 
 class LookAhead(TaskSignal):
-    """Tells ``target_losses`` and ``alignment`` (T,) every ``refresh`` steps, exact for the examples it looks at.
+    """Tells ``target_losses`` and ``alignment`` (T,) every ``refresh``, exact for the examples it looks at.
 
     Args:
         estimator: `forward` (one forward-mode pass) or `unrolled` (autograd through the step: the literal reference).
-        refresh: Optimizer steps between two estimates.
+        refresh: Optimizer steps, or a share of the budget, between two estimates.
         examples_per_task: Training examples of every task, and examples of every target, in each.
 
     Cost, charged to `meta`: the passes documented in `signals.meta_gradient`, and a forward over the targets' examples.
@@ -32,8 +33,10 @@ class LookAhead(TaskSignal):
 
     reads = "gradients"
 
-    def __init__(self, *, estimator: Literal["forward", "unrolled"], refresh: int, examples_per_task: int) -> None:
-        self._literal, self._refresh, self._count = estimator == "unrolled", refresh, examples_per_task
+    def __init__(
+        self, *, estimator: Literal["forward", "unrolled"], refresh: int | float, examples_per_task: int
+    ) -> None:
+        self._literal, self._cadence, self._count = estimator == "unrolled", Cadence(refresh), examples_per_task
         self._turn = 0
 
     def check(self, shapes: nn.Module, optim: str, packed: bool) -> None:
@@ -41,8 +44,8 @@ class LookAhead(TaskSignal):
         check_followed(optim)
 
     def before_step(self, moment: Moment, asking: Asking) -> Feedback | None:
-        """Estimate where it is due, from the second step on: before the first one Adam has no moments."""
-        if moment.step < 1 or (moment.step - 1) % self._refresh:
+        """Estimate where it is due."""
+        if not self._cadence.due(moment.step, self.bench.allowance.ledger.progress):
             return None
         train, validation = self._batches(self._turn)
         self._turn += 1
@@ -80,15 +83,16 @@ class LookAhead(TaskSignal):
 
     def price(self, outlook: Outlook) -> Cost:
         """Return the cost of all estimates, from the second step on."""
-        times = -(-max(outlook.steps - 1, 0) // self._refresh)
-        turns = min(times, SAMPLED_TURNS)
+        times, _ = self._cadence.expected(outlook.steps)
+        turns = min(int(times), SAMPLED_TURNS)
         made = sum((self._cost(*self._batches(turn)) for turn in range(turns)), Cost())
         return made.times(times / max(turns, 1))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position in the pools."""
-        return {"turn": self._turn}
+        """Return the position in the pools, and when the next estimate is due."""
+        return {"turn": self._turn, "cadence": self._cadence.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Restore what ``state_dict`` returned."""
         self._turn = state["turn"]
+        self._cadence.load_state_dict(state["cadence"])

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from apportion._errors import ApportionError
 from apportion._ranks import summed
 from apportion.budget import ACCOUNTS, Ledger
+from apportion.budget.cadence import next_due
 from apportion.budget.prices import Prices
 from apportion.objectives.worst import REPORT_TAU, smooth_worst
 from apportion.signals._records import Moment
 from apportion.signals.losses import example_sums, means_by_task
 from apportion.tasks.batches import Batch
-from apportion.training.cadence import next_due
 from apportion.training.part import Done, Part
 
 RECORD_EVERY = 0.01
