@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apportion.plans.recipe import read_yaml
 from studies.targets.places import data_of, known, sources, targets
 
 if TYPE_CHECKING:
@@ -95,6 +97,8 @@ def misled(told: str) -> Callable[[Cell], Blocks]:
 
 # The library's default with targets, and what of it the controls change.
 ADAPT: dict[str, Any] = {"objective": "mean", "mixture": {"type": "adapt"}}
+# The paper's plain method, as the recipes beside the library's own have it.
+PAPER: dict[str, Any] = read_yaml(Path(__file__).parents[2] / "recipes/playground.yaml")["arms"]["adapt-paper"]
 
 ARMS: dict[str, Blocks | Callable[[Cell], Blocks] | None] = {
     "uniform": {"mixture": {"type": "uniform"}},
@@ -106,7 +110,7 @@ ARMS: dict[str, Blocks | Callable[[Cell], Blocks] | None] = {
     "embeddings": anchored("adapt", centred=True),
     "loss": {"mixture": {"type": "loss"}},
     "progress": {"mixture": {"type": "progress"}},
-    "adapt-paper": None,
+    "adapt-paper": PAPER,
     "adapt": ADAPT,
     "probes": None,
     "oracle": found("static"),
