@@ -9,7 +9,7 @@ from apportion.tasks.sources.playground import solve
 from studies.targets.skills import Pairs
 from studies.targets.suites import GIVEN, Suite
 
-PAIRS = {"quality-reverse-sort": ("reverse", "sort"), "quality-add2-count": ("add2", "count")}
+PAIRS = {"quality-reverse-sort": ("reverse", "sort"), "quality-next-swap": ("next", "swap")}
 # Of the sources best by construction: those with less of the targets than this get nothing.
 LEAST = 0.1
 

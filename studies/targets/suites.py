@@ -97,18 +97,18 @@ def language(number: int) -> Callable[[str], str]:
 
 def contradiction() -> Suite:
     """C: four sources ask what the target asks and answer otherwise; of two others 60 % are right."""
-    left = on_words("move", lambda x: x[1:] + x[:1])
+    turned = on_words("move", lambda x: x[::-1])
     wrong = {
         "wrong-right": lambda x: x[-1:] + x[:-1],
         "wrong-same": lambda x: x,
-        "wrong-turned": lambda x: x[::-1],
+        "wrong-left": lambda x: x[1:] + x[:1],
         "wrong-next": shift,
     }
     sides = {"right1": "double", "right2": "largest"}
-    sources = {name: source(name, {left: 0.6, rule(side): 0.4}, SIZE) for name, side in sides.items()}
+    sources = {name: source(name, {turned: 0.6, rule(side): 0.4}, SIZE) for name, side in sides.items()}
     sources |= {name: source(name, on_words("move", solve), SIZE) for name, solve in wrong.items()}
     sources |= {name: source(name, rule(name), SIZE) for name in ("upper", "sort", "count", "add2")}
-    return Suite(sources, *given({"move": left}), {"right1": 0.5, "right2": 0.5}, bad=tuple(wrong))
+    return Suite(sources, *given({"move": turned}), {"right1": 0.5, "right2": 0.5}, bad=tuple(wrong))
 
 
 def lengths() -> Suite:
