@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Blocks = Mapping[str, Any]
 OWN = "studies.targets.mixtures"
 # A share of the draws on the target's own examples, however often that makes each of them seen.
-SHARES = (0.1, 0.2, 0.35, 0.5, 0.7)
+SHARES = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
 OFTEN = 1000.0
 ANCHORED = {"anchors": 256, "tau": 0.1}
 
@@ -104,7 +104,6 @@ ARMS: dict[str, Blocks | Callable[[Cell], Blocks] | None] = {
     "uniform": {"mixture": {"type": "uniform"}},
     "proportional": {"mixture": {"type": "proportional"}},
     **{f"upsample-{share:g}": upsample(share) for share in SHARES},
-    "target-only": upsample(1.0),
     "best-known": best,
     "bm25": anchored("bm25"),
     "embeddings": anchored("adapt", centred=True),
@@ -112,6 +111,7 @@ ARMS: dict[str, Blocks | Callable[[Cell], Blocks] | None] = {
     "progress": {"mixture": {"type": "progress"}},
     "adapt-paper": PAPER,
     "adapt": ADAPT,
+    "adapt-own": {**ADAPT, "targets": {"train": OFTEN}},
     "probes": None,
     "oracle": found("static"),
     "oracle-phases": found("phases"),

@@ -93,7 +93,7 @@ class Misled(Mixture):
     @property
     def inner(self) -> Mixture:
         """The mixture that is misled."""
-        return MIXTURES.build(self.of, "mixture.of")
+        return MIXTURES.build(self.of, "mixture.of").settled(targets=True)
 
     def needs(self) -> tuple[TaskSignal, ...]:
         """Ask for what the mixture asks for."""
@@ -114,9 +114,14 @@ class Misled(Mixture):
     def update(self, state: State, feedback: Feedback) -> State:
         """Tell the mixture something else than was measured."""
         count = int(state["misled"])
-        if feedback.alignment is not None:
-            feedback = replace(feedback, alignment=misled(feedback.alignment, self.told, self.seed, count))
-            count += 1
+        told = [feedback.alignment, feedback.drawn, feedback.squares]
+        if told[0] is not None and self.told == "permuted":
+            # What was read of a source goes along with how often it was.
+            told = [None if one is None else misled(one, self.told, self.seed, count) for one in told]
+        elif told[0] is not None:
+            told[0] = misled(told[0], self.told, self.seed, count)
+        count += told[0] is not None
+        feedback = replace(feedback, alignment=told[0], drawn=told[1], squares=told[2])
         return {**self.inner.update(state, feedback), "misled": torch.tensor(count)}
 
 

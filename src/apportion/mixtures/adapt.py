@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from apportion._errors import ApportionError
@@ -128,6 +128,19 @@ class Adapt(Mixture):
     prior: float = Field(0.7, ge=0)
     window: int = Field(12, ge=SMOOTH)
     floor: float = Field(0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.estimator != "in_run" and self.step == EVIDENCE:
+            raise ApportionError(
+                "'step: evidence' is read from training's own backward pass: leave 'estimator' at in_run."
+            )
+        if self.estimator != "in_run" and self.refresh == GEOMETRIC:
+            raise ApportionError("'refresh: geometric' is for 'estimator: in_run': give a number of steps, or a share.")
+        paid = self.reads == "paid" and self.refresh == GEOMETRIC and self.examples is not None
+        if self.max_cost is not None and not paid and self.step != EVIDENCE:
+            raise ApportionError("'max_cost' needs 'examples', 'reads: paid' and 'refresh: geometric'.")
+        return self
 
     def settled(self, targets: bool) -> Self:
         """Return the mixture with the defaults of steering by evidence, where it does so: toward targets, or if told to."""
