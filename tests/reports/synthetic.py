@@ -140,7 +140,7 @@ def write_run(path, arm, seed=0, tasks=TASKS, records=100, limit=60_000, **chang
                 counts = {"addition": 20} | changes.get("counts", {})
                 tasks = examples(arm, seed, final["validation"], counts, changes.get("spread", 0.05))
                 folder.write_validation({"step": 10 * records, "tasks": tasks})
-                summary["final"] = final | of_validation(tasks, final["validation"])
+                summary["final"] = final | of_validation(tasks, final["validation"], {})
             folder.write_summary(summary)
 
 

@@ -20,7 +20,7 @@ def test_one_example_has_no_standard_error_and_takes_the_macro_with_it():
         "a": {"ids": ["1", "2"], "nll": [1.0, 3.0], "supervised": [1, 1]},
         "b": {"ids": ["1"], "nll": [2.0], "supervised": [4]},
     }
-    said = of_validation(tasks, {"a": 2.0, "b": 0.5})
+    said = of_validation(tasks, {"a": 2.0, "b": 0.5}, {})
     assert said == {"examples": {"a": 2, "b": 1}, "se": {"a": 1.0, "b": None}, "macro_se": None}
 
 

@@ -52,10 +52,14 @@ def toward(recipe: dict[str, Any]) -> str:
     block = dict(recipe.get("objective") or {})
     if not block:
         return ""
-    targets = (recipe.get("targets") or {}).get("tasks") or {}
-    named = words.listing([f"{name} ({importance:g})" for name, importance in targets.items()], 8)
+    targets = recipe.get("targets") or {}
+    tasks = targets.get("tasks") or {}
+    importance = {**dict.fromkeys(tasks, 1.0), **(targets.get("importance") or {})}
+    importance |= tasks if isinstance(tasks, dict) else {}
+    named = words.listing([f"{name} ({weight:g})" for name, weight in importance.items()], 8)
     name, settings = block.pop("type", ""), _settings(block)
-    of = f"of the targets {named}" if targets else "of all tasks alike"
+    of = "of the targets" if targets else "of all tasks alike"
+    of += f" {named}" if named else ""
     return f"{name}{f' ({settings})' if settings else ''} {of}"
 
 
