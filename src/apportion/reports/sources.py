@@ -64,12 +64,12 @@ def told_apart(
     found = []
     if much:
         part = words.percent(fmean(sum(seed.get(task, 0.0) for task in much) for seed in tokens))
-        found.append(
-            f"gave {_names(much)} more than three times {_their(much)} starting share: {part} of all tokens trained on"
-        )
+        share = f"above three times {_their(much)} starting share {when}"
+        found.append(f"Worth it, says {name}: {_names(much)} ended {share}, {part} of all tokens trained on.")
     if little:
-        found.append(f"gave {_names(little)} under a third of {_their(little)} starting share")
-    return [f"Worth it, by {name}’s mixture {when}: it {'; it '.join(found)}.", *_disagreement(torn)]
+        share = f"under a third of {_their(little)} starting share {when}"
+        found.append(f"Not worth it, says {name}: {_names(little)} ended {share}.")
+    return [*found, *_disagreement(torn)]
 
 
 def _beyond(times: Sequence[float]) -> bool:

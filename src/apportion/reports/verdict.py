@@ -123,7 +123,8 @@ def _against(candidate: Arm, base: Arm, view: View) -> Verdict:
         text = f"No gain{_to(view)}: {base.name}, a plain baseline, ended below every other method."
         return Verdict("none", text, [ends, *sure, *_some(candidate, base, tokens, view)])
     if view.targets:
-        return Verdict("gain", _nearer(candidate, base, view), [*sure, *_reach(candidate, base, tokens, flops, view)])
+        reached = _reach(candidate, base, tokens, flops, view)
+        return Verdict("gain", _nearer(candidate, base, view), [ends, *sure, *reached])
     if tokens is None or tokens["reached"] < tokens["of"] or tokens["max"] >= 1:
         by = words.loss(abs(gap.estimate.mean))
         text = f"{candidate.name} ended below {base.name}, the best baseline, by {by} in macro loss."
@@ -138,9 +139,9 @@ def _against(candidate: Arm, base: Arm, view: View) -> Verdict:
 def _nearer(candidate: Arm, base: Arm, view: View) -> str:
     """Return the headline of a gain toward targets: the two losses, and the one as a share of the other."""
     ours, theirs = (arm.numbers["final"]["target"]["mean"] for arm in (candidate, base))
-    share = f"{words.percent(ours / theirs)} of" if theirs > 0 else "against"
-    ended = f"{candidate.name} ended at {_end(candidate, 'target')}, {share} {base.name}’s {_end(base, 'target')}"
-    return f"Toward {goals.toward(view.targets)}, {ended}, the best plain arm."
+    share = f"{words.percent(ours / theirs)} of" if theirs > 0 else "below"
+    ended = f"{candidate.name} ended at {words.loss(ours)}, {share} the {words.loss(theirs)} of {base.name}"
+    return f"Toward {goals.toward(view.targets)}, {ended}, the best baseline."
 
 
 def _reach(
