@@ -75,7 +75,7 @@ def test_a_pipe_gets_a_few_plain_lines(capsys, recipe, tmp_path):
         ),
         (
             "{tasks: {source07: 4}}",
-            r"Target loss [\d.]+ ± [\d.]+ \(\w+ [\d.]+; \d+ examples\), other tasks [\d.]+ \(19 tasks, \d+ examples\), ",
+            r"Target loss [\d.]+ ± [\d.]+ \(source07; 2 examples\), other tasks [\d.]+ \(19 tasks, \d+ examples\), ",
         ),
     ],
 )
@@ -87,6 +87,8 @@ def test_a_run_with_targets_says_their_loss_first_and_counts_no_example_twice(ca
     words = " ".join(asked.out.split())
     assert re.match(said, words)
     final = json.loads((run / "summary.json").read_text())["final"]
+    few = [name for name in final["targets"] if final["examples"][name] < 30]
+    assert ("So few examples of" in words) == bool(few)
     others = sum(n for task, n in final["examples"].items() if task not in final["targets"])
     assert f" tasks, {others} examples)" in words and f"Target loss {final['target']:.3f} " in words
     lines = asked.err.splitlines()

@@ -22,8 +22,8 @@ def said(ends, tokens=None, start=START, targets=()):
 def test_what_all_seeds_agree_on_is_named():
     ends = [end(a=0.5, b=0.03, c=0.37), end(a=0.31, b=0.02, c=0.57)]
     assert said(ends, tokens=[end(a=0.4), end(a=0.2)]) == [
-        "Worth it, says adapt: a ended above three times its starting share in all 2 seeds, 30 % of all tokens trained on.",
-        "Not worth it, says adapt: b ended under a third of its starting share in all 2 seeds.",
+        "Worth it, says adapt: a ended above three times its starting share in both seeds, 30 % of all tokens trained on.",
+        "Not worth it, says adapt: b ended under a third of its starting share in both seeds.",
     ]
 
 
@@ -38,7 +38,7 @@ def test_several_sources_are_ordered_by_how_far_they_went():
 def test_what_seeds_disagree_on_is_said_to_be_that():
     ends = [end(a=0.5, c=0.0), end(a=0.12)]
     first, second = said(ends)
-    assert first.startswith("adapt told no source clearly apart") and "in all 2 seeds" in first
+    assert first.startswith("adapt told no source clearly apart") and "in both seeds" in first
     assert second == "The seeds do not agree on a and c."
 
 

@@ -76,17 +76,21 @@ def _validation(final: dict[str, Any]) -> str:
 def _of_targets(final: dict[str, Any]) -> str:
     """Return the target loss with each target's own, and apart from them the tasks that are no targets."""
     from apportion.reports import words
+    from apportion.reports.goals import too_few
 
     targets, counts = final["targets"], final["examples"]
     error = f" ± {words.loss(final['target_se'])}" if final["target_se"] is not None else ""
-    each = words.listing([f"{name} {words.loss(loss)}" for name, loss in targets.items()], 6)
+    several = len(targets) > 1
+    each = words.listing([f"{name} {words.loss(loss)}" if several else name for name, loss in targets.items()], 6)
     fewest, most = min(counts[name] for name in targets), max(counts[name] for name in targets)
     on = words.several(most, "example") if fewest == most else f"{fewest} to {most} examples"
-    said = f"Target loss {words.loss(final['target'])}{error} ({each}; {on}{' each' if len(targets) > 1 else ''})"
+    said = f"Target loss {words.loss(final['target'])}{error} ({each}; {on}{' each' if several else ''})"
     others = [task for task in final["validation"] if task not in targets]
     if others:
         said += f", other tasks {words.loss(final['others'])} ({_on(final, others)})"
-    return f"{said}, worst task {words.loss(final['worst'])}."
+    return " ".join(
+        [f"{said}, worst task {words.loss(final['worst'])}.", *too_few({name: counts[name] for name in targets})]
+    )
 
 
 def _on(final: dict[str, Any], tasks: Collection[str]) -> str:

@@ -30,11 +30,15 @@ def measured(view: View) -> list[str]:
     else:
         parts = [f"Each target is measured on {min(counts.values())} to {max(counts.values())} examples"]
         parts += [f"{name} on {_known(n, errors[name])}" for name, n in _fewest(counts) if n < FEW]
-    said = f"{'; '.join(parts)}."
+    return [" ".join([f"{'; '.join(parts)}.", *too_few(counts)])]
+
+
+def too_few(counts: Mapping[str, int]) -> list[str]:
+    """Return what targets of few examples cannot tell; nothing where all have enough."""
     few = [name for name, n in _fewest(counts) if n < FEW]
-    if few:
-        said += f" So few examples of {words.listing(few, _NAMED)} tell only large differences apart: more would help."
-    return [said]
+    return (
+        [f"So few examples of {words.together(few)} tell only large differences apart: more would help."] if few else []
+    )
 
 
 def counts_of(view: View) -> dict[str, int]:

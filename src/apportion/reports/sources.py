@@ -53,7 +53,7 @@ def told_apart(
     much = [task for task in order if min(times[task]) >= MUCH]
     little = [task for task in reversed(order) if max(times[task]) < LITTLE]
     torn = [task for task in order if task not in (*much, *little) and _beyond(times[task])]
-    when = "in the one seed run" if len(starts) == 1 else f"in all {len(starts)} seeds"
+    when = {1: "in the one seed run", 2: "in both seeds"}.get(len(starts), f"in all {len(starts)} seeds")
     if not much and not little:
         most, least = (f"{task}, {_from_to(task, starts, ends)}" for task in (order[0], order[-1]))
         said = (
