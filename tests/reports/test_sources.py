@@ -31,7 +31,8 @@ def test_several_sources_are_ordered_by_how_far_they_went():
     start = dict.fromkeys("abcdef", 1 / 6)
     ends = [{"a": 0.01, "b": 0.02, "c": 0.17, "d": 0.2, "e": 0.3, "f": 0.3}]
     assert said(ends, start=start) == [
-        "Not worth it, says adapt: a and b ended under a third of their starting share in the one seed run."
+        "Not worth it, says adapt: a and b ended under a third of their starting share in the one seed run. "
+        "The largest rise: e, from 17 % of the draws to 30 %."
     ]
 
 

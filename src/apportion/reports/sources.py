@@ -15,13 +15,13 @@ Shares = Mapping[str, float]
 
 
 def worth_it(arm: Arm, targets: Collection[str]) -> list[str]:
-    """Return which sources the finished runs of a learnt arm ended on; nothing for a plain arm or without a mixture."""
+    """Return which sources the finished runs of an arm ended on; nothing where its mixture is plain, or not written."""
     runs = [
         (run.history[0]["mixture"], run.mixture)
         for run in arm.finished
-        if run.mixture and run.history and "mixture" in run.history[0]
+        if not run.methods["mixture"]["plain"] and run.mixture and run.history and "mixture" in run.history[0]
     ]
-    if arm.numbers["baseline"] or not runs:
+    if not runs:
         return []
     starts = [start for start, _ in runs]
     ends, tokens = [mixture["final"] for _, mixture in runs], [mixture["token_averaged"] for _, mixture in runs]
@@ -54,13 +54,12 @@ def told_apart(
     little = [task for task in reversed(order) if max(times[task]) < LITTLE]
     torn = [task for task in order if task not in (*much, *little) and _beyond(times[task])]
     when = {1: "in the one seed run", 2: "in both seeds"}.get(len(starts), f"in all {len(starts)} seeds")
+    rise = f"The largest rise: {_from_to(order[0], starts, ends)}"
     if not much and not little:
-        most, least = (f"{task}, {_from_to(task, starts, ends)}" for task in (order[0], order[-1]))
         said = (
-            f"{name} told no source clearly apart: none ended above three times or under a third of its starting share "
-            f"{when}. The largest rise: {most}; the largest fall: {least}."
+            f"{name} told no source clearly apart: none ended above three times or under a third of its starting share"
         )
-        return [said, *_disagreement(torn)]
+        return [f"{said} {when}. {rise}; the largest fall: {_from_to(order[-1], starts, ends)}.", *_disagreement(torn)]
     found = []
     if much:
         part = words.percent(fmean(sum(seed.get(task, 0.0) for task in much) for seed in tokens))
@@ -68,7 +67,7 @@ def told_apart(
         found.append(f"Worth it, says {name}: {_names(much)} ended {share}, {part} of all tokens trained on.")
     if little:
         share = f"under a third of {_their(little)} starting share {when}"
-        found.append(f"Not worth it, says {name}: {_names(little)} ended {share}.")
+        found.append(f"Not worth it, says {name}: {_names(little)} ended {share}.{'' if much else f' {rise}.'}")
     return [*found, *_disagreement(torn)]
 
 
@@ -82,7 +81,7 @@ def _disagreement(torn: Sequence[str]) -> list[str]:
 
 def _from_to(task: str, starts: Sequence[Shares], ends: Sequence[Shares]) -> str:
     before, after = (words.percent(fmean(seed.get(task, 0.0) for seed in shares)) for shares in (starts, ends))
-    return f"from {before} of the draws to {after}"
+    return f"{task}, from {before} of the draws to {after}"
 
 
 def _own(tokens: Sequence[Shares], targets: Collection[str]) -> list[str]:
