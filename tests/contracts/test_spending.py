@@ -21,10 +21,15 @@ SHARES = {name: (i + 1) / sum(range(len(NAMES) + 1)) for i, name in enumerate(NA
 # Those that measure seldom do so often enough here for one time more or less to be under a tenth.
 OFTEN = {"refresh": 5, "max_cost": 0.5}
 SETTINGS = {"fixed": {"shares": SHARES}, "loss": OFTEN, "progress": OFTEN}
+# Draws on targets, which may be tasks.
+NEEDED = {"upsample": {"targets": {"tasks": ["copy", "reverse"]}}}
 PLAIN = {"estimator": "forward", "step": "plain", "prior": 0, "memory": 1, "floor": 0, "examples_per_task": 1}
 ACCUMULATED = {"training.per_device_train_batch_size": 4, "training.gradient_accumulation_steps": 2}
 CELLS = {
-    **{f"mixture-{name}": {"mixture": {"type": name, **SETTINGS.get(name, {})}} for name in MIXTURES},
+    **{
+        f"mixture-{name}": {"mixture": {"type": name, **SETTINGS.get(name, {})}, **NEEDED.get(name, {})}
+        for name in MIXTURES
+    },
     **{f"weights-{name}": {"weights": {"type": name}} for name in WEIGHTS},
     **{f"weights-{name}-accumulated": {"weights": {"type": name}, **ACCUMULATED} for name in ("adapt", "linupper")},
     **{f"adapt-refresh-{n}": {"mixture": {"type": "adapt", "refresh": n}} for n in (5, 6, 7, 20)},

@@ -45,6 +45,9 @@ class TargetsSpec(SourceSpec):
         if isinstance(values, dict) and isinstance(values.get("tasks"), Mapping):
             if values.get("importance"):
                 raise ApportionError("'targets.tasks' gives each task's importance: leave out 'targets.importance'.")
+            for name, given in values["tasks"].items():
+                if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < math.inf:
+                    raise ApportionError(f"'targets.tasks.{name}' is {given!r}: an importance is a number above 0.")
             return {**values, "tasks": list(values["tasks"]), "importance": dict(values["tasks"])}
         return values
 
