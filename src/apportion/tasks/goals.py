@@ -70,8 +70,9 @@ class TargetsSpec(SourceSpec):
     def _either(self) -> TargetsSpec:
         if self.tasks is None:
             if self.source is None and "path" not in (self.model_extra or {}):
+                given = "".join(f"; there is only '{key}'" for key in self.model_extra or {})
                 raise ApportionError(
-                    "'targets' needs a 'path' to data, a 'source', or 'tasks' of the collection by name."
+                    f"'targets' needs a 'path' to data, a 'source', or 'tasks' of the collection by name{given}."
                 )
             self.reader()
             return self
