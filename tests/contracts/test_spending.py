@@ -62,6 +62,13 @@ CELLS = {
     "own-targets": {"targets": OWN, "mixture": {"type": "adapt", "refresh": 20}},
     "own-targets-trained-on": {"targets": {**OWN, "train": 4}, "mixture": {"type": "upsample", "share": 0.2}},
     "targets": {"targets": {"tasks": ["copy", "reverse"]}, "mixture": {"type": "adapt", "refresh": 20}},
+    "targets-by-evidence": {"targets": {"tasks": ["copy", "reverse"]}, "mixture": "adapt"},
+    # A plan is of the starting mixture: this one leaves it by little, so that what a draw costs stays what it is.
+    "targets-by-evidence-in-flops": {
+        "targets": {"tasks": ["copy"]},
+        "mixture": {"type": "adapt", "learning_rate": 0.1},
+        "budget": "2e10 FLOPs",
+    },
 }
 
 

@@ -1,11 +1,13 @@
 """When something is due, in steps or by the budget, and which steps are read in between."""
 
+from itertools import pairwise
+
 import pytest
 
 from apportion._errors import ApportionError
 from apportion.mixtures import MIXTURES
 from apportion.plans.recipe import parse_recipe
-from apportion.signals._cadence import Cadence, reads_within
+from apportion.signals._cadence import GEOMETRIC, GROWTH, TIMES, Cadence, reads_within
 from tests.training.runs import TINY
 
 
@@ -82,6 +84,32 @@ def test_what_is_expected_of_a_run_is_what_it_does(refresh, reads):
     assert steps == pytest.approx(len(read), rel=0.05)
 
 
+def geometric(steps, ahead):
+    """Steps before which a geometric cadence was due, and steps that were read, ``ahead`` of them after each."""
+    cadence, due, read = Cadence(GEOMETRIC), [], []
+    for step in range(steps):
+        if cadence.due(step, step / steps):
+            cadence.begin(ahead)
+            due.append(step)
+        if due and cadence.reads((step + 1) / steps):
+            read.append(step)
+    return due, read
+
+
+def test_a_geometric_cadence_is_due_at_2_percent_and_whenever_so_many_times_as_much_is_spent():
+    due, read = geometric(10_000, 3)
+    assert due[0] == 200 and len(due) == TIMES
+    assert all(later / earlier == pytest.approx(GROWTH, abs=0.01) for earlier, later in pairwise(due))
+    assert read == [step + k for step in due for k in range(3)]
+
+
+@pytest.mark.parametrize("steps", [5, 40, 100, 400, 5000])
+@pytest.mark.parametrize("ahead", [1, 9])
+def test_what_is_expected_of_a_geometric_cadence_is_what_it_does(steps, ahead):
+    due, read = geometric(steps, ahead)
+    assert Cadence(GEOMETRIC).expected(steps, ahead) == (len(due), len(read))
+
+
 def test_it_is_counted_on_from_where_it_was_saved():
     for refresh in (3, 0.07):
         whole, cut = Cadence(refresh, 2), None
@@ -110,5 +138,5 @@ def test_a_refresh_is_steps_or_a_share(written, meant):
 
 @pytest.mark.parametrize("written", [0, -3, 1.5, "0%", "101%", "-1%", "often", True, None, [1], float("nan"), "", "%"])
 def test_neither_ends_in_a_sentence(written):
-    with pytest.raises(ApportionError, match=r"'mixture.refresh'.*optimizer steps, such as 60, or a share of the bu"):
+    with pytest.raises(ApportionError, match=r"'mixture.refresh'.*optimizer steps, such as 60, a share of the bu"):
         MIXTURES.build({"type": "adapt", "refresh": written})

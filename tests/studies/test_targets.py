@@ -100,7 +100,8 @@ def test_a_misled_mixture_is_told_as_much_as_was_measured():
 
 def test_the_turned_sign_turns_what_is_drawn():
     block = {"type": "adapt"}
-    told = Feedback(0.1, losses=torch.ones(3).double(), target_losses=torch.ones(1).double(), alignment=GAINS)
+    counts = torch.full((3,), 5.0).double()
+    told = Feedback(0.1, alignment=GAINS, drawn=counts, squares=1 + GAINS**2)
     turned = Misled(of=block, told="turned")
     other = turned.inner
     state, plain = turned.update(turned.init(SIZES), told), other.update(other.init(SIZES), told)

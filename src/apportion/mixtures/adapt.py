@@ -138,7 +138,7 @@ class Adapt(Mixture):
         if self.estimator != "in_run" and self.refresh == GEOMETRIC:
             raise ApportionError("'refresh: geometric' is for 'estimator: in_run': give a number of steps, or a share.")
         paid = self.reads == "paid" and self.refresh == GEOMETRIC and self.examples is not None
-        if self.max_cost is not None and not paid and self.step != EVIDENCE:
+        if self.max_cost is not None and not paid and self.step in STEPS and "step" in self.model_fields_set:
             raise ApportionError("'max_cost' needs 'examples', 'reads: paid' and 'refresh: geometric'.")
         return self
 
@@ -147,7 +147,10 @@ class Adapt(Mixture):
         by_evidence = self.step == EVIDENCE if "step" in self.model_fields_set else targets
         if not by_evidence:
             return self
-        return self.model_copy(update={k: v for k, v in TOWARD_TARGETS.items() if k not in self.model_fields_set})
+        defaults = {key: value for key, value in TOWARD_TARGETS.items() if key not in self.model_fields_set}
+        if self.model_copy(update=defaults).refresh != GEOMETRIC:
+            defaults["max_cost"] = None  # only of a geometric cadence it is known how often it measures
+        return self.model_copy(update=defaults)
 
     def needs(self) -> tuple[TaskSignal, ...]:
         """Ask for the alignment, by the estimator."""

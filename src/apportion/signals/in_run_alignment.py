@@ -147,7 +147,8 @@ class InRunAlignment(TaskSignal):
         """Return the cost of the directions, from the second step on, and of the steps that are read after each."""
         count, at = self._count_within(outlook.draws * outlook.draw.flops), 0
         tokens, prices = outlook.draws * outlook.draw.processed / outlook.steps, []
-        for _ in range(SAMPLED_TURNS):
+        times, _ = self._cadence.expected(outlook.steps, 1)
+        for _ in range(min(max(int(times), 1), SAMPLED_TURNS)):
             batches = self._stretch(at, count)
             prices.append(self._direction_price(batches))
             at += sum(map(len, batches)) if self._examples else 1
