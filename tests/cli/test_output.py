@@ -81,6 +81,48 @@ def test_a_pipe_gets_a_few_plain_lines(capsys, recipe, tmp_path):
     assert str(tmp_path / "run" / "report.html") in asked.out
 
 
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (
+            "{source: playground, suite: skills, names: [reverse, add2], scale: 0.1, train: 2}",
+            r"Target loss [\d.]+ ± [\d.]+ \(reverse [\d.]+, add2 [\d.]+; \d+ to \d+ examples each\), "
+            r"other tasks [\d.]+ \(20 tasks, \d+ examples\), worst task [\d.]+\.",
+        ),
+        (
+            "{tasks: {source07: 4}}",
+            r"Target loss [\d.]+ ± [\d.]+ \(source07; 2 examples\), other tasks [\d.]+ \(19 tasks, \d+ examples\), ",
+        ),
+    ],
+)
+def test_a_run_with_targets_says_their_loss_first_and_counts_no_example_twice(capsys, recipe, tmp_path, targets, said):
+    run = tmp_path / "run"
+    settings = ("--set", "tasks.suite=quality", "--set", f"targets={targets}", "--set", "budget=1k")
+    asked = ask(capsys, "train", recipe, *settings, "--out", run)
+    assert asked.code == 0, asked.err
+    words = " ".join(asked.out.split())
+    assert re.match(said, words)
+    final = json.loads((run / "summary.json").read_text())["final"]
+    few = [name for name in final["targets"] if final["examples"][name] < 30]
+    assert ("So few examples of" in words) == bool(few)
+    others = sum(n for task, n in final["examples"].items() if task not in final["targets"])
+    assert f" tasks, {others} examples)" in words and f"Target loss {final['target']:.3f} " in words
+    lines = asked.err.splitlines()
+    assert all(re.search(r"tokens  target [\d.]+ others [\d.]+( loss [\d.]+)?$", line) for line in lines)
+
+
+def test_a_comparison_toward_targets_ends_in_a_table_of_them(capsys, monkeypatch, recipe, tmp_path):
+    monkeypatch.setenv("COLUMNS", "80")
+    block = "targets={source: playground, suite: skills, names: [reverse], scale: 0.1, train: 4}"
+    arguments = ("--methods", "uniform,upsample,adapt", "--seeds", "0,1", "--out", tmp_path / "c")
+    asked = ask(capsys, "compare", recipe, "--set", "tasks.suite=quality", "--set", block, *arguments)
+    assert asked.code == 0, asked.err
+    table, _, _ = asked.out.partition("Runs:")
+    assert "target examples" in table and "others" in table and "FLOPs to" in table and "macro" not in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert "reverse is measured on" in table and re.search(r"[Tt]oward reverse", table)
+
+
 def test_a_comparison_ends_in_a_table_within_80_columns(capsys, monkeypatch, recipe, tmp_path):
     monkeypatch.setenv("COLUMNS", "80")
     arguments = ("--methods", "uniform,adapt", "--seeds", "0,1", "--out", tmp_path / "c")
@@ -176,14 +218,24 @@ class TestShow:
 
 
 @pytest.mark.parametrize(
-    ("width", "losses"), [(80, "macro 9.123 worst 9.456"), (120, "loss 9.789 macro 9.123 worst 9.456")]
+    ("width", "losses"),
+    [
+        (80, "macro 9.123 worst 9.456"),
+        (120, "loss 9.789 macro 9.123 worst 9.456"),
+        (80, "target 9.321 others 9.654"),
+        (120, "target 9.321 others 9.654 loss 9.789"),
+    ],
 )
 def test_a_bar_keeps_to_one_line(monkeypatch, width, losses):
+    targets = {"target": 9.321, "others": 9.654} if "target" in losses else {}
     screen = Console(force_terminal=True, width=width, record=True, file=sys.stderr, legacy_windows=False)
     monkeypatch.setattr(progress, "Console", lambda **_: screen)
     with progress.progress() as shown:
         show = shown.run("proportional, seed 10")
-        show({"spent": {"train": {"supervised": 1_234_567}}, "loss": 9.789, "macro": 9.123, "worst": 9.456}, 0.41)
+        show(
+            {"spent": {"train": {"supervised": 1_234_567}}, "loss": 9.789, "macro": 9.123, "worst": 9.456} | targets,
+            0.41,
+        )
     drawn = screen.export_text()
     last = drawn[drawn.rindex("proportional") :].splitlines()[0]
     assert "1.23M" in last and losses in last and "100%" in last

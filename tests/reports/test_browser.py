@@ -72,7 +72,8 @@ def pages(tmp_path_factory):
         root / "many", arms=("uniform", "proportional", "temperature", "adapt", "loss", "random-20"), seeds=(0,)
     )
     write_run(root / "single", "adapt")
-    for name in ("comparison", "many", "single"):
+    write_comparison(root / "targets", arms=("uniform", "upsample", "adapt"), targets={"legal": 4.0, "medical": 1.0})
+    for name in ("comparison", "many", "single", "targets"):
         write_report(root / name)
     return root
 
@@ -94,7 +95,7 @@ def opened(folder, width, profile):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", ["comparison", "many", "single"])
+@pytest.mark.parametrize("name", ["comparison", "many", "single", "targets"])
 def test_the_page_fits_and_works(pages, tmp_path, name, width):
     seen, console = opened(pages / name, width, tmp_path / "profile")
     assert console == []
@@ -104,13 +105,14 @@ def test_the_page_fits_and_works(pages, tmp_path, name, width):
     assert {"asked", "methods", "curves", "mixture", "tokens", "tasks", "ledger", "findings", "recipes"} <= set(
         seen["sections"]
     )
-    assert sorted(seen["panels"]) == ["grid", "none", "none"]
+    assert sorted(seen["panels"]) == ["grid", "none", "none"] + ["none", "none"] * (name == "targets")
+    assert ("targets" in seen["sections"]) == (name == "targets")
     assert seen["shown"] == "block" and "adapt" in seen["tip"]
     assert seen["fetched"] == 0
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", ["comparison", "many", "single"])
+@pytest.mark.parametrize("name", ["comparison", "many", "single", "targets"])
 def test_no_column_and_no_row_is_hidden_without_a_cue(pages, tmp_path, name, width):
     seen, _ = opened(pages / name, width, tmp_path / "profile")
     assert seen["uncued"] == seen["needless"] == seen["cut"] == []

@@ -18,7 +18,7 @@ def arms(root, seeds=(0, 1, 2), **changes):
         write_run(root / "uniform" / f"seed-{seed}", "uniform", seed, records=20, **changes | {"shift": {}})
         write_run(root / "adapt" / f"seed-{seed}", "adapt", seed, records=20, **changes)
     view = load([root])
-    return view, gap_between(view.arm("adapt"), view.arm("uniform"))
+    return view, gap_between(view.arm("adapt"), view.arm("uniform"), view.targets)
 
 
 @pytest.fixture

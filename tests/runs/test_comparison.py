@@ -8,9 +8,10 @@ from apportion._errors import ApportionError
 from apportion.runs import RunFolder, summarise
 
 
-def write(root, arm, seed, losses, meta=0.0, finished=True, limit=400):
-    """One run with a validation every 100 tokens; ``meta`` FLOPs more for each token."""
-    folder = RunFolder.create(root / arm / f"seed-{seed}", {"mixture": {"type": arm}, "seed": seed})
+def write(root, arm, seed, losses, meta=0.0, finished=True, limit=400, targets=(), goals=None):
+    """One run with a validation every 100 tokens; ``meta`` FLOPs more for each token; ``targets`` their losses by step."""
+    recipe = {"mixture": {"type": arm}, "seed": seed} | ({"targets": goals or {"importance": {}}} if targets else {})
+    folder = RunFolder.create(root / arm / f"seed-{seed}", recipe)
     with folder:
         for step, loss in enumerate(losses):
             tokens = 100 * step
@@ -19,10 +20,14 @@ def write(root, arm, seed, losses, meta=0.0, finished=True, limit=400):
                 "meta": {"supervised": 0, "processed": tokens, "padded": tokens, "flops": meta * tokens},
             }
             values = {"macro": loss, "worst": 2 * loss, "objective": loss + 1}
+            if targets:
+                values |= {"targets": {"t": targets[step]}, "target": targets[step], "others": loss}
             folder.append_history({"step": step, "spent": spent, "seconds": 1.0 * step, **values})
         folder.write_ledger({"budget": {"unit": "supervised", "limit": limit}, "accounts": spent})
         if finished:
             final = {**values, "validation": {"a": loss}}
+            if targets:
+                final |= {"examples": {"a": 7, "t": 5}, "se": {"a": 0.2, "t": 0.1}, "target_se": 0.1}
             methods = {"mixture": {"type": arm, "plain": arm == "uniform", "advice": {}}}
             summary = {"method": arm, "methods": methods, "seed": seed, "n_eff": 2.0 + seed, "seconds": 9.0}
             folder.write_summary({**summary, "final": final})
@@ -50,6 +55,37 @@ def test_a_summary_by_hand(tmp_path):
     assert adapt["tokens_to_best_of"]["uniform"]["objective"] == expected
     assert adapt["flops_to_best_of"]["uniform"]["macro"] == {**expected, "mean": 0.875, "min": 0.75, "max": 1.0}
     assert uniform["tokens_to_best_of"]["adapt"]["macro"] is None
+
+
+def test_with_targets_the_best_baseline_and_the_shares_are_theirs(tmp_path):
+    write(tmp_path, "uniform", 0, [5.0, 3.0, 2.0], targets=[4.0, 3.5, 3.0])
+    write(tmp_path, "adapt", 0, [5.0, 4.0, 3.0], meta=10.0, targets=[4.0, 3.0, 1.0])
+    summary = summarise(tmp_path)
+    adapt = summary["arms"]["adapt"]
+    assert summary["best_baseline"] == "uniform"
+    assert adapt["final"]["target"] == adapt["best"]["target"] == {"mean": 1.0, "min": 1.0, "max": 1.0}
+    assert adapt["final"]["others"]["mean"] == 3.0 and adapt["final"]["macro"]["mean"] == 3.0
+    assert adapt["se"]["target"] == 0.1 and adapt["se"]["others"] == 0.2
+    assert adapt["examples"] == 7 and adapt["target_examples"] == 5
+    reached = {"mean": 0.5, "min": 0.5, "max": 0.5, "reached": 1, "of": 1}
+    assert adapt["tokens_to_best_of"]["uniform"] == {"macro": None, "objective": None, "target": reached}
+    assert adapt["flops_to_best_of"]["uniform"]["target"] == {**reached, "mean": 1.0, "min": 1.0, "max": 1.0}
+
+
+def test_the_best_baseline_is_the_nearest_to_the_targets(tmp_path):
+    write(tmp_path, "uniform", 0, [5.0, 3.0, 2.0], targets=[4.0, 3.5, 3.0])
+    write(tmp_path, "upsample", 0, [5.0, 3.5, 3.0], targets=[4.0, 2.5, 2.0])
+    path = tmp_path / "upsample" / "seed-0" / "summary.json"
+    path.write_text(path.read_text().replace('"plain": false', '"plain": true'))
+    assert summarise(tmp_path)["best_baseline"] == "upsample"
+
+
+def test_runs_without_the_same_targets_are_compared_as_runs_without_any(tmp_path):
+    write(tmp_path, "uniform", 0, [5.0, 3.0, 2.0], targets=[4.0, 3.5, 3.0])
+    write(tmp_path, "adapt", 0, [5.0, 4.0, 3.0], targets=[4.0, 3.0, 1.0], goals={"importance": {"t": 2.0}})
+    summary = summarise(tmp_path)
+    assert set(summary["arms"]["adapt"]["final"]) == {"macro", "worst", "objective"}
+    assert "target" not in summary["arms"]["adapt"]["tokens_to_best_of"]["uniform"]
 
 
 def test_an_arm_that_gets_there_in_some_seeds_says_in_how_many(tmp_path):

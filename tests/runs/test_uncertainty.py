@@ -6,7 +6,14 @@ import random
 import pytest
 
 from apportion.objectives.worst import REPORT_TAU
-from apportion.runs.uncertainty import OBJECTIVE_TAU, errors_of_metrics, of_validation, ratio_variance, standard_error
+from apportion.runs.uncertainty import (
+    OBJECTIVE_TAU,
+    combined,
+    errors_of_metrics,
+    of_validation,
+    ratio_variance,
+    standard_error,
+)
 
 
 def test_equal_lengths_give_the_textbook_standard_error():
@@ -24,6 +31,15 @@ def test_one_example_has_no_standard_error_and_takes_the_macro_with_it():
     assert said == {"examples": {"a": 2, "b": 1}, "se": {"a": 1.0, "b": None}, "macro_se": None}
     assert of_validation(tasks, {"a": 2.0, "b": 0.5}, {"a": 3.0})["target_se"] == 1.0
     assert of_validation(tasks, {"a": 2.0, "b": 0.5}, {"a": 3.0, "b": 1.0})["target_se"] is None
+
+
+def test_the_error_of_targets_weighs_them_by_importance():
+    tasks = {name: {"ids": ["1", "2"], "nll": [1.0, 3.0], "supervised": [1, 1]} for name in "abc"}
+    tasks["c"] = {"ids": ["1"], "nll": [2.0], "supervised": [4]}
+    said = of_validation(tasks, {"a": 2.0}, {"a": 3.0, "b": 1.0})
+    assert said["target_se"] == pytest.approx(math.hypot(3, 1) / 4) and said["examples"] == {"a": 2, "b": 2, "c": 1}
+    assert of_validation(tasks, {"a": 2.0}, {"a": 3.0, "c": 1.0})["target_se"] is None
+    assert combined({}, {"a": 1.0}) is None
 
 
 def test_the_error_is_what_other_draws_of_the_examples_would_show():

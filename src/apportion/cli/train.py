@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +56,45 @@ def train(
 
 
 def _validation(final: dict[str, Any]) -> str:
-    """Return the last validation in a sentence: each loss, the standard error of the macro loss, on how many examples."""
+    """Return the last validation in a sentence: each loss, the standard error of the first, on how many examples."""
     from apportion.reports import words
 
-    examples = final["examples"]
     alone = [task for task, error in final["se"].items() if error is None]
-    error = f" ± {words.loss(final['macro_se'])}" if final["macro_se"] is not None else ""
-    on = f"{words.several(len(examples), 'task')}, {words.several(sum(examples.values()), 'example')}"
-    said = (
-        f"Validation loss: macro {words.loss(final['macro'])}{error} ({on}), worst task {words.loss(final['worst'])}, "
-        f"objective {words.loss(final['objective'])}."
-    )
+    if "target" in final:
+        said = _of_targets(final)
+    else:
+        error = f" ± {words.loss(final['macro_se'])}" if final["macro_se"] is not None else ""
+        said = (
+            f"Validation loss: macro {words.loss(final['macro'])}{error} ({_on(final, final['validation'])}), "
+            f"worst task {words.loss(final['worst'])}, objective {words.loss(final['objective'])}."
+        )
     if alone:
         said += f"\nIts standard error is not known: {words.listing(alone, 3)} has a single validation example."
     return said
+
+
+def _of_targets(final: dict[str, Any]) -> str:
+    """Return the target loss with each target's own, and apart from them the tasks that are no targets."""
+    from apportion.reports import words
+    from apportion.reports.goals import too_few
+
+    targets, counts = final["targets"], final["examples"]
+    error = f" ± {words.loss(final['target_se'])}" if final["target_se"] is not None else ""
+    several = len(targets) > 1
+    each = words.listing([f"{name} {words.loss(loss)}" if several else name for name, loss in targets.items()], 6)
+    fewest, most = min(counts[name] for name in targets), max(counts[name] for name in targets)
+    on = words.several(most, "example") if fewest == most else f"{fewest} to {most} examples"
+    said = f"Target loss {words.loss(final['target'])}{error} ({each}; {on}{' each' if several else ''})"
+    others = [task for task in final["validation"] if task not in targets]
+    if others:
+        said += f", other tasks {words.loss(final['others'])} ({_on(final, others)})"
+    return " ".join(
+        [f"{said}, worst task {words.loss(final['worst'])}.", *too_few({name: counts[name] for name in targets})]
+    )
+
+
+def _on(final: dict[str, Any], tasks: Collection[str]) -> str:
+    from apportion.reports import words
+
+    examples = sum(final["examples"][task] for task in tasks)
+    return f"{words.several(len(tasks), 'task')}, {words.several(examples, 'example')}"

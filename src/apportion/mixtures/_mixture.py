@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -55,6 +55,10 @@ class Mixture(Config):
     def findings(self) -> tuple[str, ...]:
         """Return sentences on how the settings were read, for the run's summary and report."""
         return ()
+
+    def settled(self, targets: bool) -> Self:
+        """Return the mixture with the defaults of what was left out, which may be others where a recipe names targets."""
+        return self
 
     def needs(self) -> tuple[TaskSignal, ...]:
         """Return the signals that the mixture is told, made anew; none for one that needs nothing."""

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from apportion._errors import ApportionError
 from apportion.mixtures._mixture import Feedback, Mixture, State, TaskSizes
-from apportion.mixtures._steps import STEPS
+from apportion.mixtures._steps import STEPS, evidence, gathered, no_evidence
 from apportion.objectives.curves import SMOOTH, empty_curve, finite_losses, recorded, reducible
-from apportion.signals._cadence import Refresh
+from apportion.signals._cadence import GEOMETRIC, Refresh
 from apportion.signals._signal import TaskSignal
 from apportion.signals.in_run_alignment import InRunAlignment
 from apportion.signals.look_ahead import LookAhead
 
 # Loss, in nats, added to what every task can still lose: differences below it count little.
 GAIN_NOISE = 0.02
+EVIDENCE = "evidence"
+# The defaults of steering toward targets, where other ones than with all tasks alike (studies/targets).
+TOWARD_TARGETS: Mapping[str, Any] = {
+    "step": EVIDENCE,
+    "refresh": GEOMETRIC,
+    "reads": "paid",
+    "momentum": 0.0,
+    "examples": 48,
+    "max_cost": 0.1,
+    "entropy": 0.0,
+    "learning_rate": 1.0,
+    "memory": 0.95,
+    "prior": 0.0,
+}
 
 
 def logit_gradient(
@@ -101,21 +115,44 @@ class Adapt(Mixture):
     }
     estimator: Literal["in_run", "forward", "unrolled"] = "in_run"
     refresh: Refresh = 60
-    reads: int | None = Field(4, ge=1)
+    reads: Annotated[int, Field(ge=1)] | Literal["paid"] | None = 4
     momentum: float = Field(0.7, ge=0, lt=1)
     examples_per_task: int = Field(4, ge=1)
+    examples: int | None = Field(None, ge=1)
+    max_cost: float | None = Field(None, gt=0)
     precondition: bool = True
     entropy: float = Field(1e-3, ge=0)
-    step: Literal["plain", "adam", "scaled"] = "scaled"
+    step: Literal["plain", "adam", "scaled", "evidence"] = "scaled"
     learning_rate: float = Field(0.03, ge=0)
     memory: float = Field(0.97, ge=0, le=1)
     prior: float = Field(0.7, ge=0)
     window: int = Field(12, ge=SMOOTH)
     floor: float = Field(0.1, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.estimator != "in_run" and self.step == EVIDENCE:
+            raise ApportionError(
+                "'step: evidence' is read from training's own backward pass: leave 'estimator' at in_run."
+            )
+        if self.estimator != "in_run" and self.refresh == GEOMETRIC:
+            raise ApportionError("'refresh: geometric' is for 'estimator: in_run': give a number of steps, or a share.")
+        paid = self.reads == "paid" and self.refresh == GEOMETRIC and self.examples is not None
+        if self.max_cost is not None and not paid and self.step != EVIDENCE:
+            raise ApportionError("'max_cost' needs 'examples', 'reads: paid' and 'refresh: geometric'.")
+        return self
+
+    def settled(self, targets: bool) -> Self:
+        """Return the mixture with the defaults of steering by evidence, where it does so: toward targets, or if told to."""
+        by_evidence = self.step == EVIDENCE if "step" in self.model_fields_set else targets
+        if not by_evidence:
+            return self
+        return self.model_copy(update={k: v for k, v in TOWARD_TARGETS.items() if k not in self.model_fields_set})
+
     def needs(self) -> tuple[TaskSignal, ...]:
         """Ask for the alignment, by the estimator."""
         if self.estimator != "in_run":
+            assert not isinstance(self.refresh, str), "checked where the settings are read"
             return (
                 LookAhead(estimator=self.estimator, refresh=self.refresh, examples_per_task=self.examples_per_task),
             )
@@ -126,6 +163,8 @@ class Adapt(Mixture):
                 momentum=self.momentum,
                 examples_per_task=self.examples_per_task,
                 precondition=self.precondition,
+                examples=self.examples,
+                max_cost=self.max_cost,
             ),
         )
 
@@ -137,7 +176,7 @@ class Adapt(Mixture):
             "lengths": tasks.supervised / tasks.examples,
             # Tasks that are no targets are wanted for what they teach, which nothing says in advance.
             "importance": tasks.importance if (tasks.importance > 0).all() else torch.ones_like(tasks.importance),
-            **STEPS[self.step].init(count),
+            **(no_evidence(count) if self.step == EVIDENCE else STEPS[self.step].init(count)),
             **empty_curve(count),
         }
 
@@ -159,18 +198,19 @@ class Adapt(Mixture):
         """
         if feedback.losses is not None:
             state = recorded(state, finite_losses(feedback.losses), feedback.progress, self.window)
-        if feedback.alignment is not None:
-            state = self._stepped(state, feedback.alignment.double())
-        return state
+        if feedback.alignment is not None and not torch.isfinite(feedback.alignment).all():
+            raise ApportionError(
+                "A task's alignment is not a finite number: training has diverged; lower 'training.learning_rate'."
+            )
+        if self.step == EVIDENCE:
+            state = {**state, **gathered(state, feedback, self.memory)}
+            return {**state, "logits": self.learning_rate * evidence(state)}
+        return state if feedback.alignment is None else self._stepped(state, feedback.alignment.double())
 
     def _reducible(self, state: State) -> Tensor:
         return reducible(state["losses"], state["progress"], state["best"], self.window)
 
     def _stepped(self, state: State, alignment: Tensor) -> State:
-        if not torch.isfinite(alignment).all():
-            raise ApportionError(
-                "A task's alignment is not a finite number: training has diverged; lower 'training.learning_rate'."
-            )
         # The prior is a constant to the logits: it goes by the losses, which this step does not change.
         drawn = None if self.unit == "examples" else self.rates(state)
         gradient = logit_gradient(alignment, self._before_floor(state), self.entropy, self.floor, drawn)

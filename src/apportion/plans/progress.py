@@ -126,4 +126,7 @@ def _spent(record: dict[str, Any]) -> str:
 
 
 def _said(latest: dict[str, Any], losses: tuple[str, ...]) -> str:
+    if latest.get("target") is not None:
+        # A run with targets is judged by them; what is left is the other tasks, not all tasks with the targets again.
+        losses = ("target", "others", *(key for key in losses if key == "loss"))
     return " ".join(f"{key} {numbers.loss(latest[key])}" for key in losses if latest.get(key) is not None)

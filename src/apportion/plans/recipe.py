@@ -96,7 +96,7 @@ class Recipe(Config):
     tasks: TasksSpec
     budget: str | int | float | dict[str, str | int | float]
     targets: TargetsSpec | None = None
-    objective: dict[str, Any] = Field(default_factory=lambda: {"type": "reducible"})
+    objective: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     selection: SelectionSpec = SelectionSpec()
     mixture: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
     weights: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
@@ -133,6 +133,12 @@ class Recipe(Config):
     def _named(cls, value: object, info: ValidationInfo) -> object:
         return as_block(str(info.field_name), value)
 
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _objective(cls, value: object, info: ValidationInfo) -> object:
+        # Of targets the mean counts; tasks that are wanted alike should be learnt, each as far as it can be.
+        return value or {"type": "reducible" if info.data.get("targets") is None else "mean"}
+
     def model_kind(self) -> ModelKind:
         """Return the kind of model the recipe names."""
         return KINDS.build(self.kind, "kind")
@@ -143,7 +149,7 @@ class Recipe(Config):
 
     def method(self) -> Mixture:
         """Return the mixture the recipe names."""
-        return MIXTURES.build(self.mixture, "mixture")
+        return MIXTURES.build(self.mixture, "mixture").settled(self.targets is not None)
 
     def weighting(self) -> Weighting:
         """Return the weighting the recipe names."""

@@ -154,7 +154,7 @@ def _alike(arm: Arm, view: View) -> Found:
 
 def _overfit(arm: Arm, view: View) -> Found:
     def rise(run: RunRecord) -> float:
-        points = [loss for _, loss in curve(run.history, "macro")]
+        points = [loss for _, loss in curve(run.history, view.metric)]
         return points[-1] / min(points) - 1 if points else 0.0
 
     if seeds := _some_seeds(arm, lambda run: rise(run) > 0.01):
@@ -167,16 +167,16 @@ def _overfit(arm: Arm, view: View) -> Found:
 
 def _plateau(arm: Arm, view: View) -> Found:
     base = view.baseline
-    ours = arm.numbers["final"]["macro"]
+    ours = arm.numbers["final"][view.metric]
     if base is None or base is arm or not ours or not any(map(_learns, arm.runs)):
         return
     late = [
         [loss for spent, loss in points if spent >= 0.7 * points[-1][0]]
         for run in arm.finished
-        if (points := curve(run.history, "macro"))
+        if (points := curve(run.history, view.metric))
     ]
     stuck = bool(late) and all(losses[0] - min(losses) < 0.005 * losses[0] for losses in late)
-    if stuck and ours["min"] > base.numbers["best"]["macro"]["max"]:
+    if stuck and ours["min"] > base.numbers["best"][view.metric]["max"]:
         yield (
             f"Validation settled above {base.name}’s best and stopped falling.",
             "The mixture may swing too much. " + _todo(arm, "mixture", "swings", "Let it move in smaller steps."),
@@ -188,22 +188,29 @@ def _worse_tasks(arm: Arm, view: View) -> Found:
     if base is None or arm.numbers["baseline"]:
         return
     worse = []
-    for task in view.sizes:
+    # Where targets are named, the other tasks are not what the run is for.
+    for task in view.targets or view.sizes:
         ours, theirs = task_losses(arm, task), task_losses(base, task)
         if ours and theirs and min(ours) > max(theirs) and fmean(ours) > 1.02 * fmean(theirs):
             worse.append((fmean(ours) - fmean(theirs), task))
     if worse:
         names = words.listing([f"{task} (+{words.loss(gap)})" for gap, task in sorted(worse, reverse=True)], 3)
+        which = words.several(len(worse), "target" if view.targets else "task")
         yield (
-            f"{words.several(len(worse), 'task')} ended worse than under {base.name}: {names}.",
+            f"{which} ended worse than under {base.name}: {names}.",
             _todo(arm, "mixture", "behind", "If they matter, give them a larger share."),
         )
 
 
 def task_losses(arm: Arm, task: str) -> list[float]:
-    """Return the task's final losses over the arm's finished runs."""
-    found = [(run.final.get("validation") or {}).get(task) for run in arm.finished]
+    """Return the task's, or target's, final losses over the arm's finished runs."""
+    found = [losses_of(run).get(task) for run in arm.finished]
     return [loss for loss in found if loss is not None]
+
+
+def losses_of(run: RunRecord) -> dict[str, float | None]:
+    """Return the last loss of each task and each target."""
+    return {**(run.final.get("validation") or {}), **(run.final.get("targets") or {})}
 
 
 def _repeated(arm: Arm, view: View) -> Found:

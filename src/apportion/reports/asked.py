@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apportion._yaml import dump_yaml
-from apportion.reports import words
+from apportion.reports import goals, words
 from apportion.reports.view import Arm, View
 
 _UNITS = {
@@ -22,6 +22,8 @@ def asked(view: View) -> list[tuple[str, str]]:
     run = view.arms[0].shown
     recipe, summary = run.recipe, run.summary or {}
     pairs = [("Model", model_text(recipe, summary)), ("Tasks", _tasks(recipe, view))]
+    if view.targets:
+        pairs.append(("Targets", targets_text(recipe, view.targets)))
     if run.ledger:
         budget = run.ledger["budget"]
         say = words.flops if budget["unit"] == "flops" else words.count
@@ -47,15 +49,31 @@ def asked(view: View) -> list[tuple[str, str]]:
     return pairs
 
 
+def targets_text(recipe: dict[str, Any], importance: Mapping[str, float]) -> str:
+    """Return which targets there are, with their importance where it differs, and what may be trained on of them."""
+    block = recipe.get("targets") or {}
+    said = goals.toward(importance)
+    if block.get("tasks"):
+        return f"{said}, of the tasks"
+    source = block.get("source") or block.get("path")
+    said += ", data of their own" + (f" from {source}" if source else "")
+    often = block.get("train") or 0
+    return f"{said}, " + (f"a part may be trained on, {often:g} epochs at most" if often else "never trained on")
+
+
 def toward(recipe: dict[str, Any]) -> str:
     """Return what learnt mixtures were steered toward: the objective, and the targets; empty where a run says nothing."""
     block = dict(recipe.get("objective") or {})
     if not block:
         return ""
-    targets = (recipe.get("targets") or {}).get("tasks") or {}
-    named = words.listing([f"{name} ({importance:g})" for name, importance in targets.items()], 8)
+    targets = recipe.get("targets") or {}
+    tasks = targets.get("tasks") or {}
+    importance = {**dict.fromkeys(tasks, 1.0), **(targets.get("importance") or {})}
+    importance |= tasks if isinstance(tasks, dict) else {}
+    named = words.listing([f"{name} ({weight:g})" for name, weight in importance.items()], 8)
     name, settings = block.pop("type", ""), _settings(block)
-    of = f"of the targets {named}" if targets else "of all tasks alike"
+    of = "of the targets" if targets else "of all tasks alike"
+    of += f" {named}" if named else ""
     return f"{name}{f' ({settings})' if settings else ''} {of}"
 
 
@@ -115,8 +133,10 @@ def model_text(recipe: dict[str, Any], summary: dict[str, Any]) -> str:
 def _tasks(recipe: dict[str, Any], view: View) -> str:
     block = recipe.get("tasks")
     source = block.get("source") or block.get("path") if isinstance(block, dict) else block
-    sizes = [size for size in view.sizes.values() if size]
-    text = words.several(len(view.sizes), "task") + (f" from {source}" if source else "")
+    own = () if (recipe.get("targets") or {}).get("tasks") else view.targets
+    tasks = [task for task in view.sizes if task not in own]
+    sizes = [view.sizes[task] for task in tasks if view.sizes[task]]
+    text = words.several(len(tasks), "task") + (f" from {source}" if source else "")
     if sizes:
         text += f", {words.count(sum(sizes))} supervised tokens in all"
         text += f", {words.count(min(sizes))} to {words.count(max(sizes))} each" if len(sizes) > 1 else ""

@@ -28,7 +28,14 @@ from apportion.runs.curves import at, best, curve, first_reach, tokens_spent
 
 T = TypeVar("T")
 
-METRICS = {"macro": "Macro loss", "objective": "Objective J", "worst": "Worst task"}
+METRICS = {
+    "target": "Target loss",
+    "others": "Other tasks",
+    "macro": "Macro loss",
+    "objective": "Objective J",
+    "worst": "Worst task",
+}
+OF_TARGETS = ("target", "others")
 _HIDDEN = 0.12  # the first part of the budget may leave the frame: the steep start would flatten everything else
 _SAMPLES = 60
 _BANDS = 72  # more tasks than this are drawn together with their neighbours in size

@@ -1,9 +1,9 @@
-"""Whether one arm ended below another: the gap in macro loss, its uncertainty, and what it rests on."""
+"""Whether one arm ended below another: the gap in macro or target loss, its uncertainty, and what it rests on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
@@ -26,11 +26,15 @@ class Example:
 
 @dataclass(frozen=True)
 class Part:
-    """A task's part in the gap: by seed the other arm's loss less ours, and its examples where the runs kept them."""
+    """A task's part in the gap: by seed the other arm's loss less ours, and its examples where the runs kept them.
+
+    ``weight`` is a target's importance; tasks count alike.
+    """
 
     task: str
     by_seed: tuple[float, ...]
     examples: tuple[Example, ...] = ()
+    weight: float = 1.0
 
     @property
     def gap(self) -> float:
@@ -49,7 +53,7 @@ class Part:
             return None
         total = sum(e.tokens for e in kept)
         by_seed = tuple(sum(e.by_seed[s] for e in kept) / total for s in range(len(self.by_seed)))
-        return Part(self.task, by_seed, kept)
+        return Part(self.task, by_seed, kept, self.weight)
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Gap:
-    """The macro loss of another arm less ours (positive where ours is lower), and what it rests on.
+    """The macro or target loss of another arm less ours (positive where ours is lower), and what it rests on.
 
     ``alone`` is the task without which a gap beyond chance turns its sign or is within chance; of a gap that is within
     chance, the one that makes more than half of all tasks' gaps. ``handful`` are the tasks of the few examples that count
-    most, where a gap beyond chance turns likewise without them. Each is empty if nothing turns.
+    most, where a gap beyond chance turns likewise without them. Each is empty if nothing turns. Targets are what one wants,
+    not a sample of it: one of them may make the whole gap, so that ``alone`` is empty there.
     """
 
     parts: tuple[Part, ...]
@@ -97,7 +102,8 @@ class Gap:
 
     def share(self, part: Part) -> float:
         """Return the task's share of the gap; all add up to one, those that pull the other way below zero."""
-        return part.gap / (len(self.parts) * self.estimate.mean) if self.estimate.mean else 0.0
+        total = sum(other.weight for other in self.parts)
+        return part.weight * part.gap / (total * self.estimate.mean) if self.estimate.mean else 0.0
 
     @property
     def makers(self) -> list[Part]:
@@ -105,13 +111,16 @@ class Gap:
         return sorted(self.parts, key=self.share, reverse=True)
 
 
-def gap_between(ours: Arm, other: Arm) -> Gap | None:
+def gap_between(ours: Arm, other: Arm, importance: Mapping[str, float]) -> Gap | None:
     """Return how far ``ours`` ended below ``other``, paired by seed, task and example; None without a seed in common.
 
-    With g_j the gap of task j (its token-weighted mean loss under ``other`` less that under ``ours``) and d = mean_j g_j,
-    over S seeds and T tasks:
+    With g_j the gap of task j (its token-weighted mean loss under ``other`` less that under ``ours``) and
+    d = sum_j w_j g_j, over S seeds:
 
-        var(d) = var_s(d_s) / S + sum_j var_j / T^2
+        var(d) = var_s(d_s) / S + sum_j w_j^2 var_j
+
+    The weights w_j add up to one. They are those of the targets where ``importance`` names some; else all tasks count
+    alike, 1 / T.
 
     The first part is the spread of the seeds' own gaps. The second is that of the examples, by `ratio_variance` of each
     example's difference averaged over seeds; all seeds see the same examples, so that it does not shrink with S. A task
@@ -121,26 +130,27 @@ def gap_between(ours: Arm, other: Arm) -> Gap | None:
 
     One seed has no first part: its gap is never called shown. Runs of older versions kept no examples: they have no second.
     """
-    parts = _parts(ours, other)
-    return judged(parts) if parts else None
+    parts = _parts(ours, other, importance)
+    return judged(parts, targets=bool(importance)) if parts else None
 
 
-def judged(parts: Sequence[Part]) -> Gap:
-    """Return the gap of these tasks and what it rests on; see `gap_between`."""
+def judged(parts: Sequence[Part], targets: bool = False) -> Gap:
+    """Return the gap of these tasks, or targets, and what it rests on; see `gap_between`."""
     whole = estimate(parts)
-    return Gap(tuple(parts), whole, _alone(parts, whole), _handful(parts, whole))
+    return Gap(tuple(parts), whole, "" if targets else _alone(parts, whole), _handful(parts, whole))
 
 
-def _parts(ours: Arm, other: Arm) -> list[Part]:
+def _parts(ours: Arm, other: Arm, importance: Mapping[str, float]) -> list[Part]:
+    measured = "targets" if importance else "validation"
     partners = {run.seed: run for run in other.finished}
     pairs = [(run, partners[run.seed]) for run in ours.finished if run.seed in partners]
-    losses = [((mine.final.get("validation") or {}), (theirs.final.get("validation") or {})) for mine, theirs in pairs]
+    losses = [(mine.final.get(measured) or {}, theirs.final.get(measured) or {}) for mine, theirs in pairs]
     pairs = [pair for pair, (mine, theirs) in zip(pairs, losses, strict=True) if mine and theirs]
     tasks = [task for task in (losses[0][0] if pairs else {}) if all(_known(task, *found) for found in losses)]
     found = []
     for task in tasks:
-        by_seed = tuple(theirs.final["validation"][task] - mine.final["validation"][task] for mine, theirs in pairs)
-        found.append(Part(task, by_seed, _examples(task, pairs)))
+        by_seed = tuple(theirs.final[measured][task] - mine.final[measured][task] for mine, theirs in pairs)
+        found.append(Part(task, by_seed, _examples(task, pairs), importance.get(task, 1.0)))
     return found
 
 
@@ -159,14 +169,15 @@ def _examples(task: str, pairs: Sequence[tuple[RunRecord, RunRecord]]) -> tuple[
 
 def estimate(parts: Sequence[Part]) -> Estimate:
     """Return the mean gap of these tasks with its standard error and degrees of freedom; see `gap_between`."""
-    by_seed = [fmean(gaps) for gaps in zip(*(part.by_seed for part in parts), strict=True)]
+    weights = [part.weight for part in parts]
+    by_seed = [fmean(gaps, weights) for gaps in zip(*(part.by_seed for part in parts), strict=True)]
     pieces = [(variance(by_seed) / len(by_seed), len(by_seed) - 1)] if len(by_seed) > 1 else []
     told = {part.task: spread for part in parts if (spread := part.variance) is not None}
     typical = fmean(told[part.task] * len(part.examples) for part in parts if part.task in told) if told else 0.0
     for part in parts:
         if part.examples:
             spread = told.get(part.task, max(part.gap**2, typical))
-            pieces.append((spread / len(parts) ** 2, max(len(part.examples) - 1, 1)))
+            pieces.append((spread * (part.weight / sum(weights)) ** 2, max(len(part.examples) - 1, 1)))
     total = sum(spread for spread, _ in pieces)
     freedom = total**2 / sum(spread**2 / degrees for spread, degrees in pieces) if total else math.inf
     return Estimate(fmean(by_seed), math.sqrt(total), freedom)
@@ -199,7 +210,8 @@ def _handful(parts: Sequence[Part], whole: Estimate) -> tuple[str, ...]:
     counted = []
     for place, part in enumerate(parts):
         tokens = sum(e.tokens for e in part.examples)
-        counted += [(fmean(e.by_seed) / tokens / (whole.mean or 1.0), place, i) for i, e in enumerate(part.examples)]
+        scale = part.weight / tokens / (whole.mean or 1.0) if tokens else 0.0
+        counted += [(fmean(e.by_seed) * scale, place, i) for i, e in enumerate(part.examples)]
     most = sorted(counted, reverse=True)[: max(1, min(_HANDFUL, int(_HANDFUL_SHARE * len(counted))))]
     out: dict[int, set[int]] = {}
     for _, place, i in most:

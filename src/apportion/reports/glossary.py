@@ -6,6 +6,8 @@ from apportion.reports import words
 
 SHORT = "macro: mean of the tasks' losses; worst: the largest; J: smooth worst case, tau 1"
 
+SHORT_OF_TARGETS = "target: the targets' losses by importance; others: mean of all other tasks"
+
 ACCOUNTS = {
     "train": "the training itself.",
     "validation": "the measurements that this report shows, and the anchors of weights.",
@@ -21,6 +23,8 @@ ACCOUNTS = {
 def words_of(tasks: int) -> dict[str, str]:
     """Return what each term means, for a collection of so many tasks."""
     return {
+        "target": "the mean of the targets’ validation losses, each by its importance.",
+        "others": "the mean of the validation losses of the tasks that are no targets.",
         "macro": "the mean of the tasks’ validation losses, each task counting alike.",
         "worst": "the largest of the tasks’ losses.",
         "J": "a smooth worst case, log mean exp of the tasks’ losses (tau = 1): between macro and worst.",

@@ -23,7 +23,9 @@ _WIDTH, _TITLE, _LEGEND = 2 * WIDE + 60, 50.0, 34.0
 
 
 def picture(root: str | Path, out: str | Path) -> Path:
-    """Draw macro loss against supervised tokens by arm beside the learned mixture, as an SVG that follows dark mode.
+    """Draw the loss that arms are judged by beside the learned mixture, as an SVG that follows dark mode.
+
+    It is macro loss, or target loss where there are targets, against supervised tokens.
 
     Args:
         root: A comparison folder or a run folder.
@@ -36,7 +38,7 @@ def picture(root: str | Path, out: str | Path) -> Path:
     if out.suffix != ".svg":
         raise ApportionError(f"'{out}' does not end in .svg: the picture is an SVG file.")
     view = load([Path(root)])
-    left = loss_chart(view, "macro", total_flops=False)
+    left = loss_chart(view, view.metric, total_flops=False)
     right = mixture_chart(view, view.candidate or view.arms[-1], WIDE)
     if left is None or right is None:
         raise ApportionError(f"There is nothing to draw in '{root}': no run has validation losses and a mixture.")

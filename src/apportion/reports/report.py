@@ -45,13 +45,14 @@ def render(view: View) -> str:
     """Return the page."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.globals.update(mark=mark, count=words.count, flops=words.flops, percent=words.percent)
-    reference, heat = tables.heat(view)
+    reference, targets, heat = tables.heat(view)
     ledger = tables.ledger(view)
     held = [row["name"] for entry in ledger for row in entry["rows"]]
     curves = [
         (metric, label, charts)
         for metric, label in figures.METRICS.items()
-        if (charts := [c for c in (figures.loss_chart(view, metric, total) for total in (False, True)) if c])
+        if (view.targets or metric not in figures.OF_TARGETS)
+        and (charts := [c for c in (figures.loss_chart(view, metric, total) for total in (False, True)) if c])
     ]
     return environment.from_string(_text("report.html")).render(
         view=view,
@@ -72,6 +73,7 @@ def render(view: View) -> str:
         weighing=figures.weight_charts(view),
         size_chart=figures.size_chart(view),
         draws=tables.draws(view),
+        targets=targets,
         heat=heat,
         heat_reference=reference,
         ledger=ledger,
@@ -96,23 +98,28 @@ def _title(view: View) -> str:
 def _tiles(view: View) -> list[tuple[str, str, str]]:
     """Return the headline numbers as (what, number, against what)."""
     base, candidate = view.baseline, view.candidate
-    if base is None or candidate is None or not base.numbers["final"]["macro"]:
+    if base is None or candidate is None or not base.numbers["final"][view.metric]:
         return _plain_tiles(view)
     tiles = []
     shares = (("Tokens", "tokens_to_best_of"), ("FLOPs", "flops_to_best_of"))
     for what, account in shares if verdict(view).kind == "gain" else ():
-        share = candidate.numbers[account][base.name]["macro"]
+        share = candidate.numbers[account][base.name][view.metric]
         number = words.percent(share["mean"]) if share else "never"
         beside = f"{share['reached']} of {words.several(share['of'], 'seed')}" if share else ""
         spread = words.span(share, words.percent) if share else ""
         tiles.append((f"{what} to {base.name}’s best", number, ", ".join(part for part in (spread, beside) if part)))
-    for metric, label in (("macro", "Macro loss"), ("worst", "Worst task")):
+    for metric in _headline_metrics(view):
+        label = figures.METRICS[metric]
         ours, theirs = candidate.numbers["final"][metric], base.numbers["final"][metric]
         if ours and theirs:
             notes = [_error(candidate, metric), f"{base.name} {words.loss(theirs['mean'])} {_error(base, metric)}"]
             number = words.loss(ours["mean"])
             tiles.append((f"{label}, {candidate.name}", number, "; ".join(part.strip() for part in notes if part)))
     return tiles
+
+
+def _headline_metrics(view: View) -> tuple[str, str]:
+    return ("target", "others") if view.targets else ("macro", "worst")
 
 
 def _error(arm: Arm, metric: str) -> str:
@@ -131,7 +138,7 @@ def _plain_tiles(view: View) -> list[tuple[str, str, str]]:
             words.loss(run.final[metric]),
             f"{_error(arm, metric)} at the end".strip() if run.finished else "so far",
         )
-        for metric in ("macro", "worst")
+        for metric in _headline_metrics(view)
         if run.final.get(metric) is not None
     ]
     limit = run.ledger["budget"]["limit"] if run.ledger and run.ledger["budget"]["unit"] == "supervised" else None

@@ -8,8 +8,8 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-from apportion.reports import words
-from apportion.reports.advice import task_losses
+from apportion.reports import figures, words
+from apportion.reports.advice import losses_of, task_losses
 from apportion.reports.gap import gap_between
 from apportion.reports.glossary import ACCOUNTS
 from apportion.reports.verdict import apart, seeds_of
@@ -37,13 +37,13 @@ def _is_best(arm: Arm, view: View, read: Callable[[Arm], Mapping[str, float] | N
 
 
 def methods(view: View) -> list[tuple[Arm, list[Cell]]]:
-    """Return a row an arm: macro, worst, J, tokens and FLOPs to the best baseline's best, FLOPs, n_eff, time."""
+    """Return a row an arm: its losses, tokens and FLOPs to the best baseline's best, FLOPs, n_eff, time."""
     rows = []
     for arm in view.arms:
         cells = []
         first = _is_first(arm, view)
-        for metric in ("macro", "worst", "objective"):
-            best = first and (metric == "macro" or _is_best(arm, view, partial(_ended, metric=metric)))
+        for metric in _losses(view):
+            best = first and (metric == view.metric or _is_best(arm, view, partial(_ended, metric=metric)))
             cells.append(_loss_cell(_final(arm, metric), _error(arm, metric), best))
         if view.baseline is not None:
             cells += [_to_best(arm, view, account, first) for account in ("tokens_to_best_of", "flops_to_best_of")]
@@ -57,7 +57,12 @@ def methods(view: View) -> list[tuple[Arm, list[Cell]]]:
 def columns(view: View) -> list[str]:
     """Return the names of the columns of `methods`."""
     reach = ["Tokens to reach", "FLOPs to reach"] if view.baseline is not None else []
-    return ["Macro loss", "Worst task", "Objective J", *reach, "FLOPs, all accounts", "n_eff at the end", "Time"]
+    losses = [figures.METRICS[metric] for metric in _losses(view)]
+    return [*losses, *reach, "FLOPs, all accounts", "n_eff at the end", "Time"]
+
+
+def _losses(view: View) -> tuple[str, ...]:
+    return ("target", "others", "worst") if view.targets else ("macro", "worst", "objective")
 
 
 def _ended(arm: Arm, metric: str) -> Mapping[str, float] | None:
@@ -74,8 +79,8 @@ def _final(arm: Arm, metric: str) -> Mapping[str, float] | None:
 
 
 def _is_first(arm: Arm, view: View) -> bool:
-    """Return whether the arm is shown to have ended below every other arm in macro loss."""
-    gaps = [gap_between(arm, other) for other in view.arms if other is not arm and not view.differs]
+    """Return whether the arm is shown to have ended below every other arm in the loss that arms are judged by."""
+    gaps = [gap_between(arm, other, view.targets) for other in view.arms if other is not arm and not view.differs]
     return bool(gaps) and all(gap is not None and gap.shown and gap.estimate.mean > 0 for gap in gaps)
 
 
@@ -93,26 +98,36 @@ def _to_best(arm: Arm, view: View, account: str, first: bool) -> Cell:
     base = view.baseline
     if base is None or arm is base:
         return Cell("100 %", "its own")
-    numbers = arm.numbers[account][base.name]["macro"]
+    numbers = arm.numbers[account][base.name][view.metric]
     if numbers is None:
         return Cell("never" if arm.finished else words.NONE)
     if numbers["reached"] < numbers["of"]:
         return Cell(words.percent(numbers["mean"]), f"in {numbers['reached']} of {numbers['of']} seeds")
     full = {"mean": 1.0, "min": 1.0, "max": 1.0}
     best = first and _is_best(
-        arm, view, lambda other: full if other is base else other.numbers[account][base.name]["macro"]
+        arm, view, lambda other: full if other is base else other.numbers[account][base.name][view.metric]
     )
     return _cell(numbers, words.percent, best)
 
 
-def heat(view: View) -> tuple[str, list[tuple[str, int, int | None, list[Cell]]]]:
-    """Return the reference arm's name and a row a task, largest first: its final loss in each arm, shaded against that.
+Heat = list[tuple[str, int, int | None, list[Cell]]]
 
-    A row has the task, its size, its validation examples (None where the runs do not say) and a cell an arm.
+
+def heat(view: View) -> tuple[str, Heat, Heat]:
+    """Return the reference arm's name, a row a target and a row a task that is none, the largest task first.
+
+    A row has the name, its size, its validation examples (None where the runs do not say) and, an arm each, its final loss,
+    shaded against the reference arm's.
     """
+    targets = _heat(view, {name: view.sizes.get(name, 0) for name in view.targets})
+    tasks = _heat(view, {task: size for task, size in view.sizes.items() if task not in view.targets})
+    return (view.baseline.name if view.baseline else ""), targets, tasks
+
+
+def _heat(view: View, sizes: Mapping[str, int]) -> Heat:
     reference = view.baseline
     rows = []
-    for task, size in view.sizes.items():
+    for task, size in sizes.items():
         theirs = task_losses(reference, task) if reference else []
         cells = []
         for arm in view.arms:
@@ -121,7 +136,7 @@ def heat(view: View) -> tuple[str, list[tuple[str, int, int | None, list[Cell]]]
             cells.append(replace(cell, error=_task_error(arm, task)))
         counts = [(run.final.get("examples") or {}).get(task) for run in view.runs]
         rows.append((task, size, next((n for n in counts if n is not None), None), cells))
-    return (reference.name if reference else ""), rows
+    return rows
 
 
 def _task_error(arm: Arm, task: str) -> str:
@@ -131,7 +146,7 @@ def _task_error(arm: Arm, task: str) -> str:
 
 
 def _last(arm: Arm, task: str) -> list[float]:
-    loss = (arm.shown.final.get("validation") or {}).get(task)
+    loss = losses_of(arm.shown).get(task)
     return [] if loss is None else [loss]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from apportion.reports import words
+from apportion.reports import goals, sources, words
 from apportion.reports.gap import Gap, Part, estimate, gap_between
 from apportion.reports.view import Arm, View, load
 
@@ -44,65 +45,88 @@ def verdict_on(paths: str | Path | Sequence[str | Path]) -> Verdict:
 def verdict(view: View) -> Verdict:
     """Work out what the numbers say, and no more than that; see `gap_between` for what counts as shown."""
     if len(view.arms) == 1:
-        return _single(view.arms[0])
+        return _single(view.arms[0], view)
     if view.differs:
         return Verdict("unequal", f"No verdict: the runs differ in {words.together(view.differs)}.", [_ALIKE])
-    ended = [arm for arm in view.arms if arm.numbers["final"]["macro"]]
+    ended = [arm for arm in view.arms if arm.numbers["final"][view.metric]]
     if len(ended) < 2:
         return Verdict("pending", "No verdict yet: fewer than two arms have finished and were validated.")
     base, candidate = view.baseline, view.candidate
     if base is None or candidate is None:
-        return _ranking(ended, base is None)
-    return _against(candidate, base)
+        found = _ranking(ended, base is None, view)
+    else:
+        found = _against(candidate, base, view)
+    return replace(found, details=[*_worth(candidate, view), *found.details, *_aim(view)])
 
 
-def _single(arm: Arm) -> Verdict:
+def _worth(candidate: Arm | None, view: View) -> list[str]:
+    return sources.worth_it(candidate, view.targets) if candidate and view.targets else []
+
+
+def _aim(view: View) -> list[str]:
+    """Return how well targets are measured, or why arms that have some are not judged by them."""
+    if view.targets or not any(run.targets for run in view.runs):
+        return goals.measured(view)
+    return ["Not all arms have the same targets, so they are compared by macro loss."]
+
+
+def _to(view: View) -> str:
+    return f" toward {goals.toward(view.targets)}" if view.targets else ""
+
+
+def _single(arm: Arm, view: View) -> Verdict:
     run = arm.shown
     final = run.final
     tokens = words.count(run.supervised_tokens)
     if not run.finished:
-        reached = f", at macro loss {words.loss(final['macro'])}" if final else ""
+        reached = f", at {view.loss_name} {words.loss(final[view.metric])}" if final else ""
         return Verdict(
             "pending", f"{arm.name} has not finished: {tokens} supervised tokens trained on so far{reached}."
         )
-    if not final or final.get("macro") is None:
+    if not final or final.get(view.metric) is None:
         return Verdict("single", f"{arm.name} trained on {tokens} supervised tokens and was not validated.")
-    macro = arm.numbers["final"]["macro"]
-    over = f" ({_seeds(arm)}, {words.span(macro, words.loss)})" if len(arm.finished) > 1 else ""
-    headline = f"{arm.name} ended at macro loss {words.loss(macro['mean'])}{over} after {tokens} supervised tokens."
-    return Verdict(
-        "single", headline, ["Nothing to compare it with: run uniform and proportional under the same budget."]
-    )
+    ended = arm.numbers["final"][view.metric]
+    over = f" ({_seeds(arm)}, {words.span(ended, words.loss)})" if len(arm.finished) > 1 else ""
+    at = f"{view.loss_name} {words.loss(ended['mean'])}{over}{_to(view)}"
+    headline = f"{arm.name} ended at {at} after {tokens} supervised tokens."
+    alone = "Nothing to compare it with: run uniform and proportional under the same budget."
+    return Verdict("single", headline, [*_worth(arm, view), *goals.others(arm), *goals.measured(view), alone])
 
 
-def _ranking(ended: list[Arm], no_baseline: bool) -> Verdict:
-    first, second = sorted(ended, key=lambda arm: arm.numbers["final"]["macro"]["mean"])[:2]
+def _ranking(ended: list[Arm], no_baseline: bool, view: View) -> Verdict:
+    first, second = sorted(ended, key=lambda arm: arm.numbers["final"][view.metric]["mean"])[:2]
     missing = "No plain baseline is among the arms." if no_baseline else "Every arm is a plain baseline."
-    gap = gap_between(first, second)
+    gap = gap_between(first, second, view.targets)
+    sure = [*_uncertainty(gap, view), *goals.others(first, second)]
+    end = partial(_end, metric=view.metric)
     if gap is not None and gap.shown:
-        text = f"{first.name} ended lowest, {_end(first)}; {second.name} came next, {_end(second)}."
-        return Verdict("none", text, [*_uncertainty(gap), missing])
-    text = f"No arm is shown to be better: {first.name} {_end(first)}, {second.name} {_end(second)}."
-    return Verdict("none", text, [*_why_not(gap), *_uncertainty(gap), missing])
+        text = f"{first.name} ended lowest{_to(view)}, {end(first)}; {second.name} came next, {end(second)}."
+        return Verdict("none", text, [*sure, missing])
+    text = f"No arm is shown to be better{_to(view)}: {first.name} {end(first)}, {second.name} {end(second)}."
+    return Verdict("none", text, [*_why_not(gap), *sure, missing])
 
 
-def _against(candidate: Arm, base: Arm) -> Verdict:
-    tokens = candidate.numbers["tokens_to_best_of"][base.name]["macro"]
-    flops = candidate.numbers["flops_to_best_of"][base.name]["macro"]
-    ends = f"At the end: {candidate.name} {_end(candidate)}, {base.name} {_end(base)}."
-    gap = gap_between(candidate, base)
-    sure = _uncertainty(gap)
+def _against(candidate: Arm, base: Arm, view: View) -> Verdict:
+    tokens = candidate.numbers["tokens_to_best_of"][base.name][view.metric]
+    flops = candidate.numbers["flops_to_best_of"][base.name][view.metric]
+    end = partial(_end, metric=view.metric)
+    ends = f"At the end: {candidate.name} {end(candidate)}, {base.name} {end(base)}."
+    gap = gap_between(candidate, base, view.targets)
+    sure = [*_uncertainty(gap, view), *goals.others(candidate, base)]
     if gap is None:
         return Verdict("none", f"No verdict: {candidate.name} and {base.name} have no seed in common.", [ends])
-    by = words.loss(abs(gap.estimate.mean))
     if not gap.shown:
         # A share of tokens says no more than the gap: what a task or a few examples decide is not repeated as one.
-        reached = [] if gap.alone or gap.handful else _some(candidate, base, tokens)
-        return Verdict("none", _not_shown(candidate, base, gap), [*_why_not(gap), ends, *sure, *reached])
+        reached = [] if gap.alone or gap.handful else _some(candidate, base, tokens, view)
+        return Verdict("none", _not_shown(candidate, base, gap, view), [*_why_not(gap), ends, *sure, *reached])
     if gap.estimate.mean < 0:
-        text = f"No gain: {base.name}, a plain baseline, ended below every other method."
-        return Verdict("none", text, [ends, *sure, *_some(candidate, base, tokens)])
+        text = f"No gain{_to(view)}: {base.name}, a plain baseline, ended below every other method."
+        return Verdict("none", text, [ends, *sure, *_some(candidate, base, tokens, view)])
+    if view.targets:
+        reached = _reach(candidate, base, tokens, flops, view)
+        return Verdict("gain", _nearer(candidate, base, view), [ends, *sure, *reached])
     if tokens is None or tokens["reached"] < tokens["of"] or tokens["max"] >= 1:
+        by = words.loss(abs(gap.estimate.mean))
         text = f"{candidate.name} ended below {base.name}, the best baseline, by {by} in macro loss."
         return Verdict("gain", text, [ends, *sure, *_cost(candidate, base, flops)])
     text = f"{candidate.name} reached {base.name}’s best macro loss with {_share(tokens)} of its tokens{_sure(tokens)}"
@@ -112,21 +136,44 @@ def _against(candidate: Arm, base: Arm) -> Verdict:
     return Verdict("gain", text + ".", [ends, *sure, *([] if dear else _cost(candidate, base, flops))])
 
 
-def _not_shown(candidate: Arm, base: Arm, gap: Gap) -> str:
+def _nearer(candidate: Arm, base: Arm, view: View) -> str:
+    """Return the headline of a gain toward targets: the two losses, and the one as a share of the other."""
+    ours, theirs = (arm.numbers["final"]["target"]["mean"] for arm in (candidate, base))
+    share = f"{words.percent(ours / theirs)} of" if theirs > 0 else "below"
+    ended = f"{candidate.name} ended at {words.loss(ours)}, {share} the {words.loss(theirs)} of {base.name}"
+    return f"Toward {goals.toward(view.targets)}, {ended}, the best baseline."
+
+
+def _reach(
+    candidate: Arm,
+    base: Arm,
+    tokens: Mapping[str, float] | None,
+    flops: Mapping[str, float] | None,
+    view: View,
+) -> list[str]:
+    """Return with how much of the baseline's tokens and FLOPs its best target loss was reached."""
+    if tokens is None or flops is None or tokens["reached"] < tokens["of"]:
+        return _some(candidate, base, tokens, view)
+    spent = f"{_share(tokens)} of its tokens{_sure(tokens)} and {_share(flops)} of its FLOPs{_sure(flops)}"
+    return [f"{candidate.name} reached {base.name}’s best target loss with {spent}, every pass counted."]
+
+
+def _not_shown(candidate: Arm, base: Arm, gap: Gap, view: View) -> str:
     """Return the headline of a gap that may not be called one."""
     lower = gap.estimate.mean > 0
     first, second = (candidate, base) if lower else (base, candidate)
     ended = f"{first.name} ended {words.loss(abs(gap.estimate.mean))} below {second.name}"
-    ended += ", the best baseline," if lower else " in macro loss,"
+    ended += ", the best baseline," if lower else f" in {view.loss_name},"
     if gap.alone:
         part = next(part for part in gap.parts if part.task == gap.alone)
         makes = f"task {part.task} makes {words.percent(gap.share(part))} of that" if gap.share(part) > 0 else ""
         return f"Not shown: {ended} but {makes or f'not without task {part.task}'}{_with(part)}."
     if gap.handful:
-        return f"Not shown: {ended} but a handful of validation examples decides that."
+        return f"Not shown{_to(view)}: {ended} but a handful of validation examples decides that."
     if gap.estimate.beyond:
-        return f"Not shown: {ended} (one seed), and how far luck moves one seed is not known."
-    return f"No gain shown: no arm beats {base.name}, the best baseline, beyond the spread of seeds and examples."
+        return f"Not shown{_to(view)}: {ended} (one seed), and how far luck moves one seed is not known."
+    beyond = f"no arm beats {base.name}, the best baseline, beyond the spread of seeds and examples"
+    return f"No gain shown{_to(view)}: {beyond}."
 
 
 def _why_not(gap: Gap | None) -> list[str]:
@@ -144,14 +191,14 @@ def _why_not(gap: Gap | None) -> list[str]:
     return found
 
 
-def _uncertainty(gap: Gap | None) -> list[str]:
+def _uncertainty(gap: Gap | None, view: View) -> list[str]:
     """Return the gap with its error, and the tasks that make it."""
     if gap is None:
         return []
     seeds = words.several(gap.seeds, "seed")
     counted = f"{seeds} and {words.several(gap.examples, 'validation example')}" if gap.examples else f"{seeds} alone"
     number = f"{abs(gap.estimate.mean):.3f} ± {gap.estimate.error:.3f}"
-    found = [f"The gap is {number} in macro loss; ± is its standard error over {counted}."]
+    found = [f"The gap is {number} in {view.loss_name}; ± is its standard error over {counted}."]
     if len(gap.parts) > 1 and (gap.estimate.beyond or gap.alone):
         makers = [f"{part.task} {words.percent(gap.share(part))}{_with(part)}" for part in _most(gap)]
         found.append(f"Its largest parts: {', '.join(makers)}.")
@@ -172,10 +219,8 @@ def _with(part: Part) -> str:
     return f" ({words.several(len(part.examples), 'validation example')})" if part.examples else ""
 
 
-def _end(arm: Arm) -> str:
-    macro = arm.numbers["final"]["macro"]
-    spread = words.span(macro, words.loss)
-    return f"{words.loss(macro['mean'])} ({spread})" if spread else words.loss(macro["mean"])
+def _end(arm: Arm, metric: str) -> str:
+    return words.mean(arm.numbers["final"][metric], words.loss)
 
 
 def _seeds(arm: Arm) -> str:
@@ -200,8 +245,8 @@ def _cost(candidate: Arm, base: Arm, flops: Mapping[str, float] | None) -> list[
     return [f"Counting every pass, {candidate.name}’s own included, it took {share}."]
 
 
-def _some(candidate: Arm, base: Arm, tokens: Mapping[str, float] | None) -> list[str]:
-    goal = f"{base.name}’s best macro loss"
+def _some(candidate: Arm, base: Arm, tokens: Mapping[str, float] | None, view: View) -> list[str]:
+    goal = f"{base.name}’s best {view.loss_name}"
     if tokens is None:
         return [f"{candidate.name} never reached {goal}."]
     reached = f"{tokens['reached']} of {words.several(int(tokens['of']), 'seed')}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from apportion._errors import ApportionError
-from apportion.runs import RunRecord, comparison_summary, is_run, read_comparison, read_run
+from apportion.runs import RunRecord, common_targets, comparison_summary, is_run, read_comparison, read_run
 
 _COLOURS = {True: ("b0", "b1", "b2", "b3"), False: ("l0", "l1", "l2", "l3", "l4", "l5")}
 _MARKS = ("circle", "square", "diamond", "up", "down", "cross")
@@ -39,11 +39,25 @@ class Arm:
 
 @dataclass(frozen=True)
 class View:
-    """Everything a report shows is worked out from this; ``differs`` says why its runs cannot be compared, if so."""
+    """Everything a report shows is worked out from this; ``differs`` says why its runs cannot be compared, if so.
+
+    ``targets`` is the importance of each target by name, empty where the runs have none or not the same ones.
+    """
 
     arms: tuple[Arm, ...]
     best_baseline: str | None
     differs: tuple[str, ...] = ()
+    targets: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """What arms are judged by: ``target`` where there are targets, else ``macro``."""
+        return "target" if self.targets else "macro"
+
+    @property
+    def loss_name(self) -> str:
+        """What the loss that arms are judged by is called."""
+        return f"{self.metric} loss"
 
     def arm(self, name: str | None) -> Arm | None:
         """Return the arm of that name."""
@@ -66,9 +80,9 @@ class View:
 
     @property
     def candidate(self) -> Arm | None:
-        """The arm that learns or scores with the lowest mean final macro loss."""
-        ended = [arm for arm in self.arms if arm.numbers["final"]["macro"] and not arm.numbers["baseline"]]
-        return min(ended, key=lambda arm: arm.numbers["final"]["macro"]["mean"]) if ended else None
+        """The arm that learns or scores with the lowest mean of the final loss that arms are judged by."""
+        ended = [arm for arm in self.arms if arm.numbers["final"][self.metric] and not arm.numbers["baseline"]]
+        return min(ended, key=lambda arm: arm.numbers["final"][self.metric]["mean"]) if ended else None
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -119,7 +133,7 @@ def arrange(runs: dict[str, list[RunRecord]], root: Path) -> View:
         colour = colours[seen[numbers["baseline"]] % len(colours)]
         seen[numbers["baseline"]] += 1
         arms.append(Arm(name, tuple(runs[name]), numbers, colour, _MARKS[place % len(_MARKS)]))
-    return View(tuple(arms), summary["best_baseline"], tuple(summary["differs"]))
+    return View(tuple(arms), summary["best_baseline"], tuple(summary["differs"]), common_targets(runs))
 
 
 def _read(path: Path) -> dict[str, list[RunRecord]]:

@@ -16,6 +16,7 @@ __all__ = [
     "flops",
     "listing",
     "loss",
+    "mean",
     "percent",
     "several",
     "span",
@@ -86,6 +87,12 @@ def span(numbers: Mapping[str, float], say: Callable[[float], str]) -> str:
     if low == high:
         return ""
     return f"{low.removesuffix(' %')}–{high}" if low.endswith(" %") else f"{low}–{high}"
+
+
+def mean(numbers: Mapping[str, float], say: Callable[[float], str]) -> str:
+    """Return the mean of ``{"mean", "min", "max"}`` in the words of ``say``, with the range where there is one."""
+    spread = span(numbers, say)
+    return f"{say(numbers['mean'])} ({spread})" if spread else say(numbers["mean"])
 
 
 def several(number: int, thing: str) -> str:

@@ -1,7 +1,7 @@
 """The run folder: what is in it, how it is written so that nothing is ever half there, and how it is read back."""
 
 from apportion.runs.atomic import atomic_write_bytes, atomic_write_text
-from apportion.runs.comparison import comparison_summary, summarise
+from apportion.runs.comparison import common_targets, comparison_summary, summarise
 from apportion.runs.folder import RunFolder
 from apportion.runs.record import RunRecord, is_run, read_comparison, read_run
 from apportion.runs.schema import SCHEMA
@@ -12,6 +12,7 @@ __all__ = [
     "RunRecord",
     "atomic_write_bytes",
     "atomic_write_text",
+    "common_targets",
     "comparison_summary",
     "is_run",
     "read_comparison",

@@ -14,6 +14,7 @@ from apportion.runs.record import RunRecord, read_comparison
 from apportion.runs.schema import SCHEMA, dump_file
 
 METRICS = ("macro", "worst", "objective")
+OF_TARGETS = ("target", "others")
 
 
 def summarise(root: str | Path) -> dict[str, Any]:
@@ -42,11 +43,16 @@ def comparison_summary(arms: Mapping[str, Sequence[RunRecord]], root: Path) -> d
       there are in all;
     - ``flops_to_best_of``: the same over the FLOPs of all accounts.
 
-    ``best_baseline`` is the baseline arm with the lowest mean of its best macro losses, None without one. Where the runs
+    Where all runs have the same targets, ``final``, ``best`` and ``se`` have the metrics ``target`` and ``others`` too, the
+    shares of tokens and FLOPs ``target``, and an arm ``target_examples``, as many as its targets are measured on.
+
+    ``best_baseline`` is the baseline arm with the lowest mean of its best losses, None without one: of the target losses
+    where all runs have the same targets, else of the macro losses. Where the runs
     are not ``equal`` (``differs`` says in what, see `differences`), it and all shares of tokens and FLOPs are None.
     """
     finished = {name: [run for run in runs if run.finished] for name, runs in arms.items()}
     differs = differences(arms)
+    aimed = bool(common_targets(arms))
     summary: dict[str, Any] = {"schema": SCHEMA, "equal": not differs, "differs": differs, "best_baseline": None}
     summary["arms"] = {}
     for name, runs in arms.items():
@@ -55,21 +61,31 @@ def comparison_summary(arms: Mapping[str, Sequence[RunRecord]], root: Path) -> d
             "runs": [os.path.relpath(run.path, root) for run in runs],
             "unfinished": [os.path.relpath(run.path, root) for run in runs if not run.finished],
             "baseline": all(run.is_baseline for run in finished[name] or runs),
-            **_numbers(finished[name]),
-            "tokens_to_best_of": {o: _to_best(finished[name], [] if differs else finished[o], False) for o in others},
-            "flops_to_best_of": {o: _to_best(finished[name], [] if differs else finished[o], True) for o in others},
+            **_numbers(finished[name], aimed),
+            **{
+                key: {o: _to_best(finished[name], [] if differs else finished[o], total_flops, aimed) for o in others}
+                for key, total_flops in (("tokens_to_best_of", False), ("flops_to_best_of", True))
+            },
         }
-    summary["best_baseline"] = None if differs else _best_baseline(summary["arms"])
+    summary["best_baseline"] = None if differs else _best_baseline(summary["arms"], "target" if aimed else "macro")
     return summary
 
 
-def _numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    bests = {metric: [best(curve(run.history, metric)) for run in runs] for metric in METRICS}
+def common_targets(arms: Mapping[str, Sequence[RunRecord]]) -> dict[str, float]:
+    """Return the importance of each target by name, where all runs that were validated have the same; else nothing."""
+    found = [run.targets for runs in arms.values() for run in runs if run.final]
+    return found[0] if found and all(targets == found[0] for targets in found) else {}
+
+
+def _numbers(runs: Sequence[RunRecord], aimed: bool) -> dict[str, Any]:
+    metrics = (*METRICS, *(OF_TARGETS if aimed else ()))
+    bests = {metric: [best(curve(run.history, metric)) for run in runs] for metric in metrics}
     return {
-        "final": {metric: statistics(run.final.get(metric) for run in runs) for metric in METRICS},
-        "best": {metric: statistics(b[1] if b else None for b in bests[metric]) for metric in METRICS},
-        "se": {metric: _error([run.errors[metric] for run in runs]) for metric in METRICS},
+        "final": {metric: statistics(run.final.get(metric) for run in runs) for metric in metrics},
+        "best": {metric: statistics(b[1] if b else None for b in bests[metric]) for metric in metrics},
+        "se": {metric: _error([run.errors.get(metric) for run in runs]) for metric in metrics},
         "examples": max((run.examples for run in runs), default=0) or None,
+        **({"target_examples": max((run.target_examples for run in runs), default=0) or None} if aimed else {}),
         "n_eff": statistics(run.summary.get("n_eff") for run in runs if run.summary is not None),
         "seconds": statistics(run.seconds for run in runs),
         "total_flops": statistics(run.total_flops for run in runs),
@@ -83,11 +99,11 @@ def _error(errors: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known and len(known) == len(errors) else None
 
 
-def _to_best(mine: Sequence[RunRecord], other: Sequence[RunRecord], total_flops: bool) -> dict[str, Any]:
+def _to_best(mine: Sequence[RunRecord], other: Sequence[RunRecord], total_flops: bool, aimed: bool) -> dict[str, Any]:
     partners = {run.seed: run for run in other}
     pairs = [(run, partners[run.seed]) for run in mine if run.seed in partners]
     result: dict[str, Any] = {}
-    for metric in ("macro", "objective"):
+    for metric in ("macro", "objective", *(("target",) if aimed else ())):
         shares = [
             share_to_best(curve(a.history, metric, total_flops), curve(b.history, metric, total_flops))
             for a, b in pairs
@@ -98,8 +114,6 @@ def _to_best(mine: Sequence[RunRecord], other: Sequence[RunRecord], total_flops:
     return result
 
 
-def _best_baseline(arms: Mapping[str, Any]) -> str | None:
-    known = {
-        name: arm["best"]["macro"]["mean"] for name, arm in arms.items() if arm["baseline"] and arm["best"]["macro"]
-    }
+def _best_baseline(arms: Mapping[str, Any], metric: str) -> str | None:
+    known = {name: arm["best"][metric]["mean"] for name, arm in arms.items() if arm["baseline"] and arm["best"][metric]}
     return min(known, key=lambda name: known[name]) if known else None

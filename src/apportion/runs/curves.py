@@ -20,7 +20,7 @@ def flops_spent(record: HistoryRecord) -> float:
 
 
 def curve(history: Iterable[HistoryRecord], metric: str, total_flops: bool = False) -> list[tuple[float, float]]:
-    """Return (spent, loss) at each record that has the metric: ``macro``, ``worst`` or ``objective``.
+    """Return (spent, loss) at each record that has the metric, such as ``macro`` or ``target``.
 
     Spent is supervised training tokens, or FLOPs of all accounts if ``total_flops``.
     """

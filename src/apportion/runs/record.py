@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from apportion.runs.schema import (
     Spent,
     ValidationRecord,
 )
-from apportion.runs.uncertainty import errors_of_metrics
+from apportion.runs.uncertainty import combined, errors_of_metrics
 
 _SEED = re.compile(r"seed-(\d+)")
 _MOVED = 0.001  # a mixture that shifted less of its draws than this stood still
@@ -64,14 +65,33 @@ class RunRecord:
         return _guessed(self) if said is None else said
 
     @property
+    def targets(self) -> dict[str, float]:
+        """The importance of each target that losses were measured on, by name; empty where there are none."""
+        importance = (self.recipe.get("targets") or {}).get("importance") or {}
+        return {name: float(importance.get(name, 1.0)) for name in self.final.get("targets") or ()}
+
+    @property
     def errors(self) -> dict[str, float | None]:
         """The standard errors of ``final`` by metric, from its examples; None where they are not known."""
-        return errors_of_metrics(self.final.get("validation") or {}, self.final.get("se") or {})
+        tasks, errors = self.final.get("validation") or {}, self.final.get("se") or {}
+        found = errors_of_metrics(tasks, errors)
+        if targets := self.targets:
+            found["target"] = combined(targets, errors)
+            found["others"] = combined({task: 1.0 for task in tasks if task not in targets}, errors)
+        return found
 
     @property
     def examples(self) -> int:
-        """How many examples ``final`` was measured on, 0 where the run does not say."""
-        return sum((self.final.get("examples") or {}).values())
+        """How many examples the tasks' losses in ``final`` were measured on, 0 where the run does not say."""
+        return self._counted(self.final.get("validation") or {})
+
+    @property
+    def target_examples(self) -> int:
+        """How many examples the targets' losses in ``final`` were measured on, 0 where the run does not say."""
+        return self._counted(self.targets)
+
+    def _counted(self, names: Mapping[str, object]) -> int:
+        return sum(n for name, n in (self.final.get("examples") or {}).items() if name in names)
 
     @property
     def moved(self) -> float | None:
@@ -109,11 +129,17 @@ class RunRecord:
 
     @property
     def final(self) -> dict[str, Any]:
-        """``macro``, ``worst``, ``objective``, ``validation`` at the end, or as last validated if unfinished."""
+        """``macro``, ``worst``, ``objective``, ``validation`` at the end, or as last validated if unfinished.
+
+        With targets ``targets``, ``target`` and ``others`` too.
+        """
         if self.summary is not None and self.summary.get("final"):
             return dict(self.summary["final"])
         last = next((record for record in reversed(self.history) if record.get("validation")), None)
-        return {key: last.get(key) for key in ("macro", "worst", "objective", "validation")} if last else {}
+        if last is None:
+            return {}
+        of_targets = ("targets", "target", "others") if last.get("targets") else ()
+        return {key: last.get(key) for key in ("macro", "worst", "objective", "validation", *of_targets)}
 
 
 def _guessed(run: RunRecord) -> dict[str, MethodRecord]:

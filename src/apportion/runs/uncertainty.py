@@ -43,17 +43,19 @@ def errors_of_metrics(
     known = {task: float(loss) for task, loss in losses.items() if loss is not None}
     worst = max(known, key=lambda task: known[task])
     raw = {task: math.exp((loss - known[worst]) / OBJECTIVE_TAU) for task, loss in known.items()}
-    total = sum(raw.values())
     return {
-        "macro": _combined(dict.fromkeys(known, 1 / len(known)), errors),
+        "macro": combined(dict.fromkeys(known, 1.0), errors),
         "worst": errors.get(worst),
-        "objective": _combined({task: part / total for task, part in raw.items()}, errors),
+        "objective": combined(raw, errors),
     }
 
 
-def _combined(shares: Mapping[str, float], errors: Mapping[str, float | None]) -> float | None:
+def combined(weights: Mapping[str, float], errors: Mapping[str, float | None]) -> float | None:
+    """Return the standard error of a weighted mean of losses that are independent; None without one or where one is None."""
+    total = sum(weights.values())
+    shares = {name: weight / total for name, weight in weights.items()}
     parts = [(share, errors.get(task)) for task, share in shares.items()]
-    if any(error is None for _, error in parts):
+    if not parts or any(error is None for _, error in parts):
         return None
     return math.sqrt(sum((share * error) ** 2 for share, error in parts if error is not None))
 
@@ -77,6 +79,5 @@ def of_validation(
         "macro_se": errors_of_metrics(losses, errors)["macro"],
     }
     if importance:
-        total = sum(importance.values())
-        said["target_se"] = _combined({name: weight / total for name, weight in importance.items()}, errors)
+        said["target_se"] = combined(importance, errors)
     return said

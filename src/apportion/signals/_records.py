@@ -109,13 +109,16 @@ class Feedback:
     themselves where the targets are the tasks. ``alignment`` (T,): s_i, the first-order decrease of the
     objective in one training step that task i's share of the batch accounts for: ``r_i * eta * <g_i, u>`` in
     expectation, r_i being the rate that its examples are drawn at (p_i, where p shares out examples) and u the
-    objective's gradient (through the optimizer's preconditioner).
+    objective's gradient (through the optimizer's preconditioner). Where it is read example by example, ``drawn`` (T,):
+    how many of each task's were read, and ``squares`` (T,): the sum of the squares of what each adds to ``alignment``.
     """
 
     progress: float
     losses: Tensor | None = None
     target_losses: Tensor | None = None
     alignment: Tensor | None = None
+    drawn: Tensor | None = None
+    squares: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from apportion._ranks import summed, world
 from apportion.budget.prices import Cost, Work
 from apportion.signals import meta_gradient
-from apportion.signals._cadence import Cadence
+from apportion.signals._cadence import TIMES, Cadence
 from apportion.signals._records import Asking, Feedback, Moment, Outlook
 from apportion.signals._signal import TaskSignal, cost_of
 from apportion.signals.in_run import InRunRead, check_readable
@@ -21,17 +22,25 @@ from apportion.signals.validation_losses import SAMPLED_TURNS
 from apportion.tasks.batches import Batch
 from apportion.tasks.validation import batched, rotating
 
+PAID = "paid"
+
 
 class InRunAlignment(TaskSignal):
     """Tells ``target_losses`` when a direction is taken, and ``alignment`` (T,) in the steps that are read.
 
-    u is the gradient of the objective over a few examples of every target, averaged over the times it was taken.
+    With it ``drawn`` and ``squares``, (T,): how many of each task's examples were read, and the sum of the squares of what
+    each of these adds to the alignment. u is the gradient of the objective over a few examples of every target, averaged
+    over the times it was taken.
 
     Args:
-        refresh: Optimizer steps, or a share of the budget, between two directions.
-        reads: Steps between two directions, evenly spaced, that are read; None for all.
+        refresh: Optimizer steps, or a share of the budget, between two directions; or geometric (`Cadence`).
+        reads: Steps between two directions, evenly spaced, that are read; None for all, ``paid`` for as many as cost what
+            taking the direction did, right after it.
         momentum: Share of the old direction in the new one.
         examples_per_task: Examples of each target that a direction is taken from.
+        examples: Examples of all targets together that a direction is taken from, in place of these; at least one of each.
+        max_cost: Most that all of this may cost, as a share of what training will: directions are taken from fewer examples
+            where it would be more. None for no limit; needs ``examples``, ``paid`` and a geometric cadence.
         precondition: Take u through Adam's second moment.
 
     Cost, charged to `meta`: a forward and backward over the targets' examples every ``refresh``, with a forward more
@@ -42,11 +51,21 @@ class InRunAlignment(TaskSignal):
     instead = "'mixture.estimator: forward' does the same by another way"
 
     def __init__(
-        self, *, refresh: int | float, reads: int | None, momentum: float, examples_per_task: int, precondition: bool
+        self,
+        *,
+        refresh: int | float | str,
+        reads: int | str | None,
+        momentum: float,
+        examples_per_task: int,
+        precondition: bool,
+        examples: int | None = None,
+        max_cost: float | None = None,
     ) -> None:
-        self._cadence, self._momentum = Cadence(refresh, reads), momentum
+        self._paid = reads == PAID
+        self._cadence, self._momentum = Cadence(refresh, None if isinstance(reads, str) else reads), momentum
         self._count, self._precondition = examples_per_task, precondition
-        self._turn = 0
+        self._examples, self._max_cost = examples, max_cost
+        self._taken = 0
         self._direction: dict[str, Tensor] = {}
         self._reader: InRunRead | None = None
         self._read: list[tuple[Tensor, Tensor]] = []
@@ -64,11 +83,13 @@ class InRunAlignment(TaskSignal):
         self._reading = None
         if not self._cadence.due(moment.step, self.bench.allowance.ledger.progress):
             return None
-        batches = self._stretch(self._turn)
-        self._turn += 1
+        ledger = self.bench.allowance.ledger
+        training = ledger.spent("train").flops / max(ledger.progress, 1e-9)
+        batches = self._stretch(self._taken, self._count_within(training))
         price = self._direction_price(batches).flops
         if not self.bench.allowance.affords(price):
             return None
+        self._taken += sum(map(len, batches)) if self._examples else 1
         inner = inner_step(moment.model, moment.optimizer if self._precondition else None, moment.lr)
         device = next(moment.model.parameters()).device
         u, losses = meta_gradient.direction(
@@ -79,7 +100,7 @@ class InRunAlignment(TaskSignal):
         for name, old in self._direction.items():
             u[name].lerp_(old, self._momentum)
         self._direction = u
-        self._cadence.begin()
+        self._cadence.begin(self._reads_paid(price, ledger.spent("train").processed / moment.step))
         self._reader_of(moment.model).set_direction(u)
         return self.told(targets=losses)
 
@@ -106,14 +127,17 @@ class InRunAlignment(TaskSignal):
         """Return the alignment of a step that was read."""
         if not self._reading:
             return None
-        alignment = torch.zeros(len(self.bench.tasks.tasks), dtype=torch.float64)
+        # Sums, counts and squares of what was read of each task, (3, T).
+        found = torch.zeros(3, len(self.bench.tasks.tasks), dtype=torch.float64)
         for tasks, scores in self._read:
-            alignment.index_add_(0, tasks, scores.double().cpu())
+            each = scores.double().cpu()
+            found.index_add_(1, tasks, torch.stack([each, torch.ones_like(each), each**2]))
         tokens = int(summed(torch.tensor(self._tokens)))
         self._read.clear()
         self._tokens = 0
         self.charge([], self.bench.prices.in_run_read(tokens))
-        return self.told(alignment=summed(alignment))
+        alignment, drawn, squares = summed(found)
+        return self.told(alignment=alignment, drawn=drawn, squares=squares)
 
     def step_price(self, work: Work) -> float:
         """Return the FLOPs of reading a step."""
@@ -121,14 +145,41 @@ class InRunAlignment(TaskSignal):
 
     def price(self, outlook: Outlook) -> Cost:
         """Return the cost of the directions, from the second step on, and of the steps that are read after each."""
-        refreshes, read = self._cadence.expected(outlook.steps)
-        turns = min(int(refreshes), SAMPLED_TURNS)
-        taken = sum((self._direction_price(self._stretch(turn)) for turn in range(turns)), Cost())
-        flops = read * self.bench.prices.in_run_read(outlook.draws * outlook.draw.processed / outlook.steps)
-        return taken.times(refreshes / max(turns, 1)) + Cost(flops=flops)
+        count, at = self._count_within(outlook.draws * outlook.draw.flops), 0
+        tokens, prices = outlook.draws * outlook.draw.processed / outlook.steps, []
+        for _ in range(SAMPLED_TURNS):
+            batches = self._stretch(at, count)
+            prices.append(self._direction_price(batches))
+            at += sum(map(len, batches)) if self._examples else 1
+        mean = sum(prices, Cost()).times(1 / len(prices))
+        refreshes, read = self._cadence.expected(outlook.steps, self._reads_paid(mean.flops, tokens))
+        return mean.times(refreshes) + Cost(flops=read * self.bench.prices.in_run_read(tokens))
 
-    def _stretch(self, turn: int) -> list[Batch]:
-        chosen = rotating(self.bench.targets.steer, self._count, turn)
+    def _count_within(self, training: float) -> int:
+        """Return how many examples of each target a direction is taken from, where training will cost so many FLOPs."""
+        if self._examples is None:
+            return self._count
+        targets = len(self.bench.targets)
+        wanted = max(1, self._examples // targets)
+        if self._max_cost is None:
+            return wanted
+        # Of what each direction may cost, half is for reading it.
+        allowed = self._max_cost * training / (2 * TIMES)
+        dear = self._direction_price(self._stretch(0, wanted)).flops
+        return max(1, min(wanted, int(wanted * allowed / dear)))
+
+    def _reads_paid(self, price: float, tokens: float) -> int | None:
+        """Return how many steps of so many tokens are read after a direction of that price; None where that is fixed."""
+        return max(1, math.ceil(price / self.bench.prices.in_run_read(tokens))) if self._paid else None
+
+    def _stretch(self, taken: int, count: int) -> list[Batch]:
+        """Return the next examples of every target, by how often one was ``taken``, or by how many examples were."""
+        steer = self.bench.targets.steer
+        if self._examples is None:
+            chosen = rotating(steer, count, taken)
+        else:
+            start = taken // len(steer)
+            chosen = [items[(start + k) % len(items)] for items in steer for k in range(min(count, len(items)))]
         return batched(chosen, self.bench.batch_size, self.bench.pad_id)
 
     def _direction_price(self, batches: list[Batch]) -> Cost:
@@ -148,11 +199,11 @@ class InRunAlignment(TaskSignal):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the pools, the direction u, and when it was taken."""
-        return {"turn": self._turn, "direction": dict(self._direction), "cadence": self._cadence.state_dict()}
+        return {"taken": self._taken, "direction": dict(self._direction), "cadence": self._cadence.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Restore what ``state_dict`` returned."""
-        self._turn = state["turn"]
+        self._taken = state["taken"]
         self._cadence.load_state_dict(state["cadence"])
         self._direction = {name: value.to(device) for name, value in state["direction"].items()}
         self._reader = None
