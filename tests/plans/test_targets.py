@@ -97,6 +97,12 @@ class TestData:
         assert load_data(small("mixture=adapt", "seed=5")).tasks is first.tasks
         assert load_data(small("targets.importance={add2: 2}")).tasks.fingerprint == first.tasks.fingerprint
 
+    def test_an_importance_of_no_target_is_refused_from_a_warm_cache_too(self):
+        load_data(small())
+        for _ in range(2):
+            with pytest.raises(ApportionError, match=r"'ad2' under 'targets\.importance' \(did you mean 'add2'"):
+                load_data(small("targets.importance={ad2: 2}"))
+
     def test_other_bytes_of_a_target_are_other_data(self, files):
         before = load_data(own(files)).tasks.fingerprint
         file = files / "goals" / "triple.jsonl"

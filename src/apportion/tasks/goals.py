@@ -95,7 +95,12 @@ class TargetsSpec(SourceSpec):
                 raise ApportionError(f"Unknown target '{name}' under 'targets.importance'{nearest(name, names)}.")
 
     def weights(self, names: tuple[str, ...]) -> dict[str, float]:
-        """Return the importance of each target, by name."""
+        """Return the importance of each target, by name.
+
+        Raises:
+            ApportionError: One is given to a name that is none of them.
+        """
+        self._check_importance(names)
         return {name: self.importance.get(name, 1.0) for name in names}
 
     def fingerprint(self) -> str:
