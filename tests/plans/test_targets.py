@@ -229,6 +229,15 @@ class TestBudgets:
         with pytest.raises(ApportionError, match=r"'targets\.train' = 2 allows .* FLOPs"):
             plan_recipe(own(files, *settings, "budget=1e13 FLOPs"))
 
+    def test_a_plan_says_epochs_within_the_caps(self, files):
+        recipe = own(files, "targets.train=2", "mixture={type: upsample, share: 0.5}", "budget=600")
+        plan = plan_recipe(recipe)
+        done = run_recipe(recipe, files / "run")
+        drawn = json.loads((done.path / "mixture.json").read_text())["tasks"]
+        assert plan.epochs["triple"] == drawn["triple"]["epochs"] == 2.0
+        for name in ("double", "next"):
+            assert plan.epochs[name] == pytest.approx(drawn[name]["epochs"], rel=0.1)
+
     def test_a_plan_says_what_the_targets_are(self, files):
         text = (files / "data" / "next.jsonl").read_text()
         (files / "data" / "next.jsonl").write_text(text + '{"prompt": "Triple 4", "completion": "12"}\n')
