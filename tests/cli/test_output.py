@@ -32,6 +32,22 @@ def test_help_of_a_command_fits_80_columns(capsys, monkeypatch, command):
     assert max(map(len, asked.out.splitlines())) <= 80
 
 
+def test_a_plan_says_what_the_targets_are_and_what_was_taken_out(capsys, recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    rows = [{"prompt": f"copy {i}", "completion": str(i)} for i in range(20)]
+    held = load_tasks(source="playground")["copy"].train[0].prompt
+    rows += [{"prompt": held, "completion": "x"}]
+    (tmp_path / "goals.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    setting = f"targets={{path: {tmp_path / 'goals.jsonl'}, importance: {{goals: 2}}}}"
+    for arguments in (("plan", recipe), ("plan", recipe, "--methods", "uniform,proportional")):
+        asked = ask(capsys, *arguments, "--set", setting)
+        assert asked.code == 0, asked.err
+        lines = asked.out.splitlines()
+        assert "Target: goals, importance 2; 10 examples to steer by, 11 to report on, 0 to train on." in lines
+        assert "Found: 1 example whose prompt stands in a target: taken out of its task." in lines
+        assert "Target:" not in ask(capsys, *arguments).out
+
+
 def test_version(capsys):
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", ask(capsys, "--version").out)
 

@@ -97,6 +97,12 @@ class TestData:
         assert load_data(small("mixture=adapt", "seed=5")).tasks is first.tasks
         assert load_data(small("targets.importance={add2: 2}")).tasks.fingerprint == first.tasks.fingerprint
 
+    def test_an_importance_of_no_target_is_refused_from_a_warm_cache_too(self):
+        load_data(small())
+        for _ in range(2):
+            with pytest.raises(ApportionError, match=r"'ad2' under 'targets\.importance' \(did you mean 'add2'"):
+                load_data(small("targets.importance={ad2: 2}"))
+
     def test_other_bytes_of_a_target_are_other_data(self, files):
         before = load_data(own(files)).tasks.fingerprint
         file = files / "goals" / "triple.jsonl"
@@ -222,6 +228,15 @@ class TestBudgets:
         plan_recipe(own(files, *settings, "budget=3e7 FLOPs"))
         with pytest.raises(ApportionError, match=r"'targets\.train' = 2 allows .* FLOPs"):
             plan_recipe(own(files, *settings, "budget=1e13 FLOPs"))
+
+    def test_a_plan_says_epochs_within_the_caps(self, files):
+        recipe = own(files, "targets.train=2", "mixture={type: upsample, share: 0.5}", "budget=600")
+        plan = plan_recipe(recipe)
+        done = run_recipe(recipe, files / "run")
+        drawn = json.loads((done.path / "mixture.json").read_text())["tasks"]
+        assert plan.epochs["triple"] == drawn["triple"]["epochs"] == 2.0
+        for name in ("double", "next"):
+            assert plan.epochs[name] == pytest.approx(drawn[name]["epochs"], rel=0.1)
 
     def test_a_plan_says_what_the_targets_are(self, files):
         text = (files / "data" / "next.jsonl").read_text()

@@ -21,7 +21,7 @@ from apportion.plans.advice import (
     advise_method,
     advise_validation,
 )
-from apportion.plans.build import Data, load_data, report_batches, reported
+from apportion.plans.build import Data, load_data, most_epochs, report_batches, reported
 from apportion.plans.recipe import Recipe
 from apportion.plans.run import Staged
 from apportion.plans.spending import (
@@ -140,9 +140,22 @@ def _targets(recipe: Recipe, data: Data) -> dict[str, dict[str, float]]:
 
 
 def _epochs(recipe: Recipe, data: Data, p: np.ndarray, examples: int) -> dict[str, float]:
+    """Return how often each task would be seen; what a cap leaves undrawn goes to the others in proportion."""
+    method, names = recipe.method(), data.tasks.names
     sizes = np.array([len(task.train) for task in data.tasks.tasks])
-    shares = p if recipe.method().unit == "examples" else example_rates(data, p)
-    return dict(zip(data.tasks.names, (examples * shares / sizes).tolist(), strict=True))
+    caps = sizes * [most_epochs(recipe, data, method, name) for name in names]
+    shares = p if method.unit == "examples" else example_rates(data, p)
+    drawn, free = np.zeros(len(sizes)), shares > 0
+    while free.any():
+        wanted = np.where(free, shares, 0.0)
+        wanted *= max(examples - drawn.sum(), 0.0) / wanted.sum()
+        over = free & (wanted > caps)
+        drawn = np.where(over, caps, drawn)
+        free &= ~over
+        if not over.any():
+            drawn += wanted
+            break
+    return dict(zip(names, (drawn / sizes).tolist(), strict=True))
 
 
 def _advice(training: Training, total: float, epochs: Mapping[str, float], memory: int) -> tuple[Advice, ...]:

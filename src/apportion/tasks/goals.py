@@ -70,9 +70,12 @@ class TargetsSpec(SourceSpec):
     def _either(self) -> TargetsSpec:
         if self.tasks is None:
             if self.source is None and "path" not in (self.model_extra or {}):
-                given = "".join(f"; there is only '{key}'" for key in self.model_extra or {})
+                for key in self.model_extra or {}:
+                    # A key that is near none of these may be a source's own.
+                    if "did you mean" in (meant := nearest(key, ["path", *type(self).model_fields])):
+                        raise ApportionError(f"Unknown key 'targets.{key}'{meant}.")
                 raise ApportionError(
-                    f"'targets' needs a 'path' to data, a 'source', or 'tasks' of the collection by name{given}."
+                    "'targets' needs a 'path' to data, a 'source', or 'tasks' of the collection by name."
                 )
             self.reader()
             return self
@@ -92,7 +95,12 @@ class TargetsSpec(SourceSpec):
                 raise ApportionError(f"Unknown target '{name}' under 'targets.importance'{nearest(name, names)}.")
 
     def weights(self, names: tuple[str, ...]) -> dict[str, float]:
-        """Return the importance of each target, by name."""
+        """Return the importance of each target, by name.
+
+        Raises:
+            ApportionError: One is given to a name that is none of them.
+        """
+        self._check_importance(names)
         return {name: self.importance.get(name, 1.0) for name in names}
 
     def fingerprint(self) -> str:
