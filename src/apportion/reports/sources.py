@@ -59,7 +59,6 @@ def told_apart(name: str, courses: Sequence[Course], targets: Collection[str]) -
     }
     order = sorted(sources, key=lambda task: fmean(given[task]), reverse=True)
     much, little = [t for t in order if all(worth[t])], [t for t in reversed(order) if all(waste[t])]
-    torn = [t for t in order if t not in (*much, *little) and any((*worth[t], *waste[t]))]
     when = {1: "in the one seed run", 2: "in both seeds"}.get(len(runs), f"in all {len(runs)} seeds")
     found = []
     if much:
@@ -70,10 +69,19 @@ def told_apart(name: str, courses: Sequence[Course], targets: Collection[str]) -
         share = f"{when} with under a third of {_their(little)} starting share"
         found.append(f"Not worth it, says {name}: {_names(little)} ended {share}.")
     if not found:
-        found.append(f"{name} told no source clearly apart.")
+        some = any(map(any, (*worth.values(), *waste.values())))
+        found.append(f"{name}’s seeds agree on no source." if some else f"{name} told no source clearly apart.")
     if not much:
         found.append(f"Most went to {order[0]}: {_from_to(order[0], runs)}.")
-    return [*found, *([f"The seeds do not agree on {_names(torn, _TORN)}."] if torn else [])]
+    return [*found, *_in_some_seeds("Worth it", order, worth), *_in_some_seeds("Not worth it", order[::-1], waste)]
+
+
+def _in_some_seeds(what: str, order: Sequence[str], seeds: Mapping[str, Sequence[bool]]) -> list[str]:
+    torn = sorted(
+        (task for task in order if 0 < sum(seeds[task]) < len(seeds[task])), key=lambda task: -sum(seeds[task])
+    )
+    named = [f"{task} ({sum(seeds[task])} of {len(seeds[task])})" for task in torn]
+    return [f"{what} in some seeds only: {_names(named, _TORN)}."] if named else []
 
 
 def _course(run: RunRecord) -> Course | None:
