@@ -27,6 +27,7 @@ SLOW = (
     "plans/test_hypernet.py",
     "plans/test_plan.py",
     "plans/test_stages.py",
+    "plans/test_targets.py",
     "plans/test_timing.py",
     "recipes/test_recipes.py::test_it_plans_at_tiny_size",
     "recipes/test_recipes.py::test_its_architecture_trains_at_tiny_size",

@@ -24,9 +24,10 @@ def build(name, tasks):
 
 def make_tasks(count):
     sizes = torch.tensor([float(3 + 7 * i**2) for i in range(count)], dtype=torch.float64)
-    return TaskSizes(
-        tuple(f"task{i}" for i in range(count)), sizes, sizes * (5 + torch.arange(count) % 3), torch.ones_like(sizes)
-    )
+    # Every other task is a target.
+    importance = (1.0 - torch.arange(count) % 2) * 3
+    supervised = sizes * (5 + torch.arange(count) % 3)
+    return TaskSizes(tuple(f"task{i}" for i in range(count)), sizes, supervised, importance.double())
 
 
 def permuted(tasks, order):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from apportion.mixtures import MIXTURES
@@ -21,10 +23,16 @@ SHARES = {name: (i + 1) / sum(range(len(NAMES) + 1)) for i, name in enumerate(NA
 # Those that measure seldom do so often enough here for one time more or less to be under a tenth.
 OFTEN = {"refresh": 5, "max_cost": 0.5}
 SETTINGS = {"fixed": {"shares": SHARES}, "loss": OFTEN, "progress": OFTEN}
+# Draws on targets, which may be tasks.
+OWN = {"path": {"a": "${APPORTION_GOALS}/a.jsonl", "b": "${APPORTION_GOALS}/b.jsonl"}}
+NEEDED = {"upsample": {"targets": {"tasks": ["copy", "reverse"]}}}
 PLAIN = {"estimator": "forward", "step": "plain", "prior": 0, "memory": 1, "floor": 0, "examples_per_task": 1}
 ACCUMULATED = {"training.per_device_train_batch_size": 4, "training.gradient_accumulation_steps": 2}
 CELLS = {
-    **{f"mixture-{name}": {"mixture": {"type": name, **SETTINGS.get(name, {})}} for name in MIXTURES},
+    **{
+        f"mixture-{name}": {"mixture": {"type": name, **SETTINGS.get(name, {})}, **NEEDED.get(name, {})}
+        for name in MIXTURES
+    },
     **{f"weights-{name}": {"weights": {"type": name}} for name in WEIGHTS},
     **{f"weights-{name}-accumulated": {"weights": {"type": name}, **ACCUMULATED} for name in ("adapt", "linupper")},
     **{f"adapt-refresh-{n}": {"mixture": {"type": "adapt", "refresh": n}} for n in (5, 6, 7, 20)},
@@ -51,8 +59,19 @@ CELLS = {
     "every-step-read": {"mixture": {"type": "adapt", "refresh": 25, "reads": None}},
     "few-steps": {"budget": 300, "training.per_device_train_batch_size": 32, "validation.every": 0.05},
     "packed-lora": {"packing": True, "lora": {"r": 4}, "mixture": {"type": "adapt", "refresh": 20}},
+    "own-targets": {"targets": OWN, "mixture": {"type": "adapt", "refresh": 20}},
+    "own-targets-trained-on": {"targets": {**OWN, "train": 4}, "mixture": {"type": "upsample", "share": 0.2}},
     "targets": {"targets": {"tasks": ["copy", "reverse"]}, "mixture": {"type": "adapt", "refresh": 20}},
 }
+
+
+@pytest.fixture(autouse=True)
+def goals(tmp_path, monkeypatch):
+    """Two files of targets, where `OWN` looks for them."""
+    for name, count in (("a", 90), ("b", 40)):
+        rows = [{"prompt": f"{name} {n}", "completion": f"{n:05d}"} for n in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    monkeypatch.setenv("APPORTION_GOALS", str(tmp_path))
 
 
 @pytest.mark.parametrize("name", CELLS)

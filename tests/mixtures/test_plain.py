@@ -6,12 +6,12 @@ from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import TaskSizes
 
 
-def sizes(*examples, supervised=None, names=None):
+def sizes(*examples, supervised=None, names=None, importance=None):
     return TaskSizes(
         names or tuple("abcdefgh"[: len(examples)]),
         torch.tensor(examples, dtype=torch.float64),
         torch.tensor(supervised or examples, dtype=torch.float64),
-        torch.ones(len(examples), dtype=torch.float64),
+        torch.tensor(importance or [1.0] * len(examples), dtype=torch.float64),
     )
 
 
@@ -97,3 +97,23 @@ def test_fixed_must_name_every_task_and_no_other():
         p_of({"type": "fixed", "shares": {"arithmetic": 1}}, tasks)
     with pytest.raises(ApportionError, match=r"'mixture\.shares' is missing"):
         MIXTURES.build("fixed")
+
+
+def test_upsample_gives_a_share_to_targets_by_importance_and_the_rest_to_others_alike():
+    p = p_of({"type": "upsample", "share": 0.4}, sizes(7, 7, 7, 900, importance=[0.0, 3.0, 1.0, 0.0]))
+    assert close(p, [0.3, 0.3, 0.1, 0.3])
+    p = p_of("upsample", sizes(7, 7, importance=[0.0, 5.0]))
+    assert close(p, [0.7, 0.3])
+    assert close(p_of({"type": "upsample", "share": 1}, sizes(7, 7, importance=[0.0, 5.0])), [0.0, 1.0])
+
+
+@pytest.mark.parametrize("importance", [[1.0, 1.0], [0.0, 0.0]])
+def test_upsample_without_targets_beside_other_tasks_is_refused(importance):
+    with pytest.raises(ApportionError, match=r"needs targets.*'targets\.tasks'.*'targets\.train' above 0"):
+        p_of("upsample", sizes(7, 7, importance=importance))
+
+
+@pytest.mark.parametrize("share", [0, 1.01, -1, float("nan"), "much"])
+def test_upsample_takes_a_share(share):
+    with pytest.raises(ApportionError, match=r"'mixture\.share'"):
+        MIXTURES.build({"type": "upsample", "share": share})

@@ -158,7 +158,7 @@ def test_a_class_of_another_family_is_a_sentence_when_the_recipe_is_read(block, 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: ap.mixtures.Adapt(refresh=-1), "'Adapt.refresh' is -1: must be greater than or equal to 1."),
+        (lambda: ap.mixtures.Adapt(refresh=-1), "'Adapt.refresh' is -1: write a whole number of optimizer steps"),
         (lambda: ap.mixtures.Adapt(florr=1), "Unknown key 'Adapt.florr' (did you mean 'floor'?)"),
         (lambda: ap.mixtures.Adapt(floor="x"), "'Adapt.floor' is 'x': must be a number."),
         (lambda: ap.weights.Adapt(tau=None), "'Adapt.tau' is None: must be a number."),

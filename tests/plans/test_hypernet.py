@@ -56,6 +56,11 @@ MISTAKES = [
     # What does not go with it.
     ("lora={}", "'lora' does not go with 'kind: tagi'"),
     ("packing=true", "'packing' does not go with 'kind: tagi'"),
+    (
+        "targets={source: playground, suite: skills}",
+        "'targets' with data of its own does not go with",
+        "'targets.tasks'",
+    ),
     ("mixture=adapt", "'mixture.type: adapt', which reads backward, does not go", "'mixture.estimator: forward'"),
     ("weights=adapt", "'weights.type: adapt', which reads states, does not go with 'kind: tagi'"),
     ("training.gradient_checkpointing=true", "'training.gradient_checkpointing' does not go with 'kind: tagi'"),

@@ -29,6 +29,8 @@ def test_one_example_has_no_standard_error_and_takes_the_macro_with_it():
     }
     said = of_validation(tasks, {"a": 2.0, "b": 0.5}, {})
     assert said == {"examples": {"a": 2, "b": 1}, "se": {"a": 1.0, "b": None}, "macro_se": None}
+    assert of_validation(tasks, {"a": 2.0, "b": 0.5}, {"a": 3.0})["target_se"] == 1.0
+    assert of_validation(tasks, {"a": 2.0, "b": 0.5}, {"a": 3.0, "b": 1.0})["target_se"] is None
 
 
 def test_the_error_of_targets_weighs_them_by_importance():
@@ -51,6 +53,14 @@ def test_the_error_is_what_other_draws_of_the_examples_would_show():
     mean = sum(ratios) / len(ratios)
     spread = sum((r - mean) ** 2 for r in ratios) / len(ratios)
     assert sum(variances) / len(variances) == pytest.approx(spread, rel=0.1)
+
+
+def test_the_error_of_the_targets_mean_is_by_importance_and_of_targets_alone():
+    part = {"ids": ["1", "2"], "nll": [1.0, 3.0], "supervised": [1, 1]}
+    wide = {"ids": ["1", "2"], "nll": [0.0, 4.0], "supervised": [1, 1]}
+    said = of_validation({"a": part, "b": part, "c": wide}, {"a": 2.0}, {"b": 3.0, "c": 1.0})
+    assert said["se"] == {"a": 1.0, "b": 1.0, "c": 2.0} and said["macro_se"] == 1.0
+    assert said["target_se"] == pytest.approx(math.hypot(0.75 * 1.0, 0.25 * 2.0))
 
 
 def test_errors_of_macro_worst_and_objective():

@@ -315,7 +315,7 @@ class TestMemory:
     def test_a_name_is_needed(self, pairs):
         with pytest.raises(ApportionError, match="each path needs the name of its task"):
             load_tasks({"": pairs})
-        with pytest.raises(ApportionError, match=r"Rows need the name of their task: load_tasks\({'name': rows}\)"):
+        with pytest.raises(ApportionError, match=r"Rows need the name of their task, as in {'name': rows}"):
             load_tasks(pairs)
         with pytest.raises(ApportionError, match=r"^'tasks\.path' is .{,60}: it must be a path"):
             load_tasks(iter(range(10_000)))

@@ -60,19 +60,25 @@ def test_an_unknown_name_is_refused_with_the_nearest(name, hint):
 
 
 @pytest.mark.parametrize(
-    "tasks", ["{}", "{copy: 0}", "{copy: -1}", "{copy: .nan}", "{copy: .inf}", "{copy: a}", "copy"]
+    ("tasks", "key"),
+    [
+        *((f"{{copy: {number}}}", "tasks.copy' is") for number in ("0", "-1", ".nan", ".inf", "a", "null", "true")),
+        *((tasks, "tasks") for tasks in ("{}", "[]", "copy", "[1]")),
+    ],
 )
-def test_targets_without_a_finite_importance_above_0_are_refused(tasks):
-    with pytest.raises(ApportionError, match=r"targets\.tasks"):
+def test_targets_without_a_name_and_a_finite_importance_above_0_are_refused(tasks, key):
+    with pytest.raises(ApportionError, match=rf"targets\.{key}"):
         parse_recipe(overridden(SMALL, [f"targets={{tasks: {tasks}}}"]))
 
 
 def test_a_list_of_names_counts_them_alike_and_data_have_them_beside_the_halves():
     recipe = parse_recipe(overridden(SMALL, ["targets={tasks: [sort, copy]}"]))
-    assert recipe.resolved()["targets"] == {"tasks": {"sort": 1.0, "copy": 1.0}}
+    assert recipe.resolved()["targets"]["tasks"] == ["sort", "copy"]
+    assert parse_recipe(recipe.resolved()).targets == recipe.targets
     data = load_data(recipe)
     assert set(data.targets.names) == {"copy", "sort"} and data.targets.importance.tolist() == [1.0, 1.0]
-    assert data.held_out.names == data.tasks.names and data.sizes.importance.tolist() == [1.0] * len(data.tasks)
+    assert data.held_out.names == data.tasks.names
+    assert data.sizes.importance.tolist() == [float(name in ("copy", "sort")) for name in data.tasks.names]
     every = {name: i + 1.0 for i, name in enumerate(data.tasks.names)}
     weighed = load_data(parse_recipe(overridden(SMALL, [f"targets={{tasks: {json.dumps(every)}}}"])))
     assert weighed.sizes.importance.tolist() == list(every.values())

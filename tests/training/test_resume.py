@@ -41,6 +41,17 @@ def start(recipe: Path, out: Path, mixture: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.fixture
+def targets(tmp_path: Path) -> str:
+    """Return a ``targets`` block with data of its own, of which a part is trained on."""
+    goals = tmp_path / "goals"
+    goals.mkdir()
+    for name, step in (("twos", 2), ("threes", 3)):
+        rows = ({"prompt": f"{name} {n}", "completion": str(n * step)} for n in range(20))
+        (goals / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return f"{{path: '{goals}', train: 3, importance: {{twos: 2}}}}"
+
+
 def finish(process: subprocess.Popen[str]) -> None:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -70,6 +81,21 @@ def test_killed_twice_equals_never_stopped(tmp_path, mixture):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
+    check_the_same(recipe, whole, broken, mixture)
+
+
+def test_killed_twice_equals_never_stopped_with_targets_that_are_trained_on(tmp_path, targets):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"{RECIPE}targets: {targets}\n")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    check_the_same(recipe, whole, broken, "{type: adapt, refresh: 7, reads: 3}")
+    final = json.loads((broken / "summary.json").read_text())["final"]
+    assert final["target"] == pytest.approx((2 * final["targets"]["twos"] + final["targets"]["threes"]) / 3)
+    drawn = json.loads((broken / "mixture.json").read_text())["tasks"]
+    assert list(drawn)[-2:] == ["threes", "twos"] and all(0 < drawn[name]["epochs"] <= 3 for name in ("threes", "twos"))
+
+
+def check_the_same(recipe: Path, whole: Path, broken: Path, mixture: str) -> None:
     finish(start(recipe, whole, mixture))
     for checkpoints in (1, 3):
         kill_after(start(recipe, broken, mixture), broken, checkpoints)

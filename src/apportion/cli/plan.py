@@ -98,6 +98,7 @@ def _print(plan: Mapping[str, Any]) -> None:
     for name, share in plan["mixture"].items():
         tasks.add_row(escape(name), f"{share:.1%}", f"{plan['epochs'][name]:.2f}")
     _print_tables(console, accounts, tasks)
+    _print_targets(console, plan)
     _print_advice(console, {"": plan})
 
 
@@ -119,6 +120,7 @@ def _print_arms(planned: Mapping[str, Any]) -> None:
     table.add_row("all runs", f"{total['steps']:,}", f"{total['flops']:.3g}", *parts, _time(total))
     _print_tables(console, table)
     console.print(f"Time {_by(plan)}.")
+    _print_targets(console, plan)
     _print_advice(console, arms)
 
 
@@ -133,6 +135,18 @@ def _print_tables(console: Console, *tables: Table) -> None:
         for column in table.columns[1:]:
             column.justify = "right"
         console.print(table)
+
+
+def _print_targets(console: Console, plan: Mapping[str, Any]) -> None:
+    """Print a line a target, and what was found in the data, such as how much was taken out for the targets."""
+    for name, target in plan["targets"].items():
+        console.print(
+            f"Target: {name}, importance {target['importance']:g}; {target['steer']:,} examples to steer by, "
+            f"{target['report']:,} to report on, {target['train']:,} to train on.",
+            markup=False,
+        )
+    for finding in plan["findings"] if plan["targets"] else ():
+        console.print(f"Found: {finding}", markup=False)
 
 
 def _print_advice(console: Console, plans: Mapping[str, Mapping[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -17,9 +18,11 @@ def upsampled(share: float, importance: Tensor) -> Tensor:
         importance: w, (T,), 0 for a task that is no target.
 
     Raises:
-        ApportionError: No task is a target, or all are.
+        ApportionError: No task is a target, or all of several are.
     """
     targets = importance > 0
+    if len(importance) == 1:
+        return torch.ones(1, dtype=torch.float64)
     if targets.all() or not targets.any():
         raise ApportionError(
             "'mixture.type: upsample' needs targets to draw more often and other tasks beside them: name some under "
@@ -46,6 +49,6 @@ class Upsample(Mixture):
         """Return p.
 
         Raises:
-            ApportionError: No task is a target, or all are.
+            ApportionError: No task is a target, or all of several are.
         """
         return {"p": upsampled(self.share, tasks.importance)}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from apportion.budget.prices import Prices
     from apportion.tasks import EncodedCollection, TasksSpec
+    from apportion.tasks.goals import TargetsSpec
 
 Reading = Literal["losses", "gradients", "backward", "states", "texts"]
 """What a signal reads: losses of a forward pass, gradients, training's own backward pass, hidden states, or texts alone."""
@@ -37,6 +38,10 @@ class Asked(Protocol):
     @property
     def tasks(self) -> TasksSpec:
         """The data."""
+
+    @property
+    def targets(self) -> TargetsSpec | None:
+        """What the model should be good at, or None for the tasks themselves."""
 
     @property
     def packing(self) -> bool:

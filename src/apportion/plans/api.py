@@ -20,6 +20,8 @@ from apportion.plans.progress import progress as shown
 from apportion.plans.recipe import parse_recipe
 from apportion.plans.run import Run, run_recipe
 from apportion.tasks import TaskCollection
+from apportion.tasks.goals import TargetsSpec
+from apportion.tasks.spec import SourceSpec, plain_path
 from apportion.weights import WEIGHTS
 from apportion.weights._weighting import Weighting
 
@@ -51,8 +53,9 @@ def train(
         weights: A method, its name, or the recipe's ``weights`` block.
         seed: Of everything random.
         progress: Show on stderr what the command line shows: bars in a terminal, lines elsewhere.
-        **blocks: ``lora``, ``training`` (Hugging Face's argument names), ``validation``, ``targets`` and the rest, as in a
-            recipe; ``objective`` and ``kind`` may be objects, names or blocks too.
+        **blocks: ``lora``, ``training`` (Hugging Face's argument names), ``validation`` and the rest, as in a recipe;
+            ``objective`` and ``kind`` may be objects, names or blocks too. ``targets`` is what `load_tasks` takes, a path, a
+            list of paths or a mapping of names to paths or rows; what it returned; or the recipe's block.
 
     Raises:
         ApportionError: Anything wrong with the arguments, data or model.
@@ -110,6 +113,8 @@ def _values(model: Model, tasks: Tasks, budget: object, blocks: Mapping[str, Any
     for family, registry in families:
         if family in given:
             given[family] = registry.block(given[family], family)
+    if "targets" in given:
+        given["targets"] = _targets(given["targets"])
     return {"model": _model(model), "tasks": _tasks(tasks), "budget": budget} | given
 
 
@@ -135,6 +140,24 @@ def _tasks(tasks: object) -> dict[str, Any]:
             f"'tasks' must be what load_tasks returned, a path or a mapping of settings, not {tasks!r}."
         )
     return {"path": os.fspath(tasks)}
+
+
+def _targets(targets: object) -> dict[str, Any]:
+    if isinstance(targets, TaskCollection):
+        # How they were split there does not count here.
+        return {key: value for key, value in _tasks(targets).items() if key in _read_keys(targets.spec)}
+    if isinstance(targets, Mapping) and {"path", *TargetsSpec.model_fields} & set(targets):
+        return {key: plain_path(value) if key == "path" else value for key, value in targets.items()}
+    if not isinstance(targets, str | os.PathLike | Mapping | list | tuple):
+        raise ApportionError(
+            "'targets' must be a path, a list of paths, a mapping of names to paths or rows, what load_tasks returned, or "
+            f"a mapping of settings, not {targets!r}."
+        )
+    return {"path": plain_path(targets)}
+
+
+def _read_keys(spec: object) -> set[str]:
+    return {*SourceSpec.model_fields, *(getattr(spec, "model_extra", None) or {})}
 
 
 def _folder(out: object) -> Path:

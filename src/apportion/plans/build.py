@@ -143,7 +143,11 @@ def check_epochs(
     most = make_sampler(recipe, data, method).most(start, worth) + beside
     if budget.limit > most:
         allowed = f"{most:.3g} FLOPs" if budget.unit == "flops" else f"{most:,.0f}"
-        cap = "'targets.train'" if method.max_epochs is None else f"'mixture.max_epochs' = {method.max_epochs:g}"
+        caps = [] if method.max_epochs is None else [f"'mixture.max_epochs' = {method.max_epochs:g}"]
+        if recipe.targets is not None and recipe.targets.train < (method.max_epochs or math.inf):
+            drawn = {name for name, share in zip(data.tasks.names, start, strict=True) if share > 0}
+            caps += [f"'targets.train' = {recipe.targets.train:g}"] if drawn & set(data.tasks.targets) else []
+        cap = " with ".join(caps)
         raise ApportionError(
             f"The budget of {budget} is more than {cap} allows ({allowed}): lower the budget or raise the cap."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from apportion.plans.advice import (
     advise_method,
     advise_validation,
 )
-from apportion.plans.build import Data, load_data, report_batches
+from apportion.plans.build import Data, load_data, report_batches, reported
 from apportion.plans.recipe import Recipe
 from apportion.plans.run import Staged
 from apportion.plans.spending import (
@@ -40,9 +41,11 @@ class Plan:
     """An estimate for the recipe's starting mixture; a learnt one will draw otherwise. A hypernetwork's is of a sample.
 
     ``accounts``: tokens and FLOPs by account. ``stages``: what the run is made of, in its order: ``name``, whether it is
-    ``finished``, ``flops``. ``memory``: bytes of weights, gradients and optimizer state; activations
-    come on top. ``flops_per_second``: what this machine was just measured to do in large matmuls. ``seconds`` and
-    ``seconds_range``: of the run on this machine, judged from ``timed_steps`` of it or, where that is 0, from its matmuls.
+    ``finished``, ``flops``. ``targets``: by name, where the recipe names some, ``importance`` and how many examples are to
+    ``steer`` by, to ``report`` on and to ``train`` on. ``findings``: about the data. ``memory``: bytes of weights, gradients
+    and optimizer state; activations come on top. ``flops_per_second``: what this machine was just measured to do in large
+    matmuls. ``seconds`` and ``seconds_range``: of the run on this machine, judged from ``timed_steps`` of it or, where that
+    is 0, from its matmuls.
     """
 
     budget: Mapping[str, Any]
@@ -51,6 +54,8 @@ class Plan:
     examples: int
     epochs: Mapping[str, float]
     mixture: Mapping[str, float]
+    targets: Mapping[str, Mapping[str, float]]
+    findings: Sequence[str]
     accounts: Mapping[str, Mapping[str, float]]
     stages: Sequence[Mapping[str, Any]]
     validation_every: float
@@ -102,6 +107,8 @@ def plan_recipe(recipe: Recipe, *, timed: bool = False) -> Plan:
         examples=expected.examples,
         epochs=epochs,
         mixture=dict(zip(data.tasks.names, p.tolist(), strict=True)),
+        targets=_targets(recipe, data),
+        findings=data.findings,
         accounts=accounts,
         stages=[
             {"name": stage.name, "finished": stage.finished, "flops": sum(cost.flops for cost in costs.values())}
@@ -115,6 +122,21 @@ def plan_recipe(recipe: Recipe, *, timed: bool = False) -> Plan:
         seconds_range=(took.low, took.high),
         advice=_advice(training, sum(account["flops"] for account in accounts.values()), epochs, memory),
     )
+
+
+def _targets(recipe: Recipe, data: Data) -> dict[str, dict[str, float]]:
+    measured = Counter(data.held_out.names[task] for task, _, _ in reported(recipe, data))
+    trained = {task.name: len(task.train) for task in data.tasks.tasks}
+    steer = dict(zip(data.targets.names, data.targets.steer, strict=True))
+    return {
+        name: {
+            "importance": importance,
+            "steer": len(steer[name]),
+            "report": measured[name],
+            "train": trained.get(name, 0),
+        }
+        for name, importance in data.importance.items()
+    }
 
 
 def _epochs(recipe: Recipe, data: Data, p: np.ndarray, examples: int) -> dict[str, float]:

@@ -166,7 +166,7 @@ def _measured(model: nn.Module, data: Data, parts: Setup) -> float:
     """Return the seconds a FLOP of validation takes, on batches from all lengths."""
     device, flops, started = next(model.parameters()).device, 0.0, time.perf_counter()
     for batch in parts.report[:: max(len(parts.report) // 8, 1)]:
-        task_losses(model, [batch], len(data.tasks.names), device)
+        task_losses(model, [batch], len(data.held_out.names), device)
         flops += parts.prices.forward(batch.work)
         if time.perf_counter() - started > VALIDATION_SECONDS:
             break

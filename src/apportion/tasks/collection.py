@@ -138,7 +138,7 @@ def assemble(
             without validation examples, or one of which all stands in the targets.
     """
     wanted = goals.raw if goals else ()
-    _check_names([*raw, *wanted])
+    _check_names(raw, wanted)
     dirt: Counter[str] = Counter()
     seen_ids: set[str] = set()
     kept, aims = ([_kept(task, dirt, seen_ids) for task in part] for part in (raw, wanted))
@@ -201,16 +201,18 @@ def _parted(
     return parted
 
 
-def _check_names(raw: Sequence[RawTask]) -> None:
+def _check_names(raw: Sequence[RawTask], wanted: Sequence[RawTask]) -> None:
     origins: dict[str, str] = {}
-    for task in raw:
+    for number, task in enumerate([*raw, *wanted]):
+        kind = "Task" if number < len(raw) else "Target"
         if task.name in origins:
+            twice = "A task and a target" if kind == "Target" else "Two tasks"
             raise ApportionError(
-                f"Two tasks are called '{task.name}': {origins[task.name]} and {task.origin}; rename one of them."
+                f"{twice} are called '{task.name}': {origins[task.name]} and {task.origin}; rename one of them."
             )
         origins[task.name] = task.origin
         if not task.examples:
-            raise ApportionError(f"Task '{task.name}' ({task.origin}) is empty: add examples or leave it out.")
+            raise ApportionError(f"{kind} '{task.name}' ({task.origin}) is empty: add examples or leave it out.")
 
 
 def _openers(kept: Sequence[_Kept]) -> list[str]:

@@ -124,19 +124,20 @@ def _write(file: Path, tasks: TaskCollection, encoder: Encoder) -> None:
                 before = len(encoder.unresolved)
                 ids, tokens, keys = encoder.encode(task.split(split))
                 if task.split(split) and not ids:
-                    raise _empty(task.name, split, encoder.unresolved[before:], encoder.max_length)
+                    kind = "Target" if task.name in tasks.targets else "Task"
+                    raise _empty(f"{kind} '{task.name}'", split, encoder.unresolved[before:], encoder.max_length)
                 writer.write_batch(to_batch(ids, tokens, keys))
         # Findings are known only now, when the schema is written: they ride as the ids of a batch without tokens.
         findings = [*tasks.findings, *encoder.findings()]
         writer.write_batch(to_batch(findings, [np.zeros(0, np.int32)] * len(findings)))
 
 
-def _empty(name: str, split: str, unresolved: Sequence[str], max_length: int) -> ApportionError:
+def _empty(task: str, split: str, unresolved: Sequence[str], max_length: int) -> ApportionError:
     if unresolved:
-        return ApportionError(f"Task '{name}' has nothing left in its {split} split. {unresolved[-1]}")
+        return ApportionError(f"{task} has nothing left in its {split} split. {unresolved[-1]}")
     return ApportionError(
-        f"Task '{name}' has no supervised tokens in its {split} split within {max_length} tokens: raise "
-        "'tasks.max_length' or leave the task out."
+        f"{task} has no supervised tokens in its {split} split within {max_length} tokens: raise 'tasks.max_length' or "
+        "leave it out."
     )
 
 

@@ -45,6 +45,9 @@ class TargetsSpec(SourceSpec):
         if isinstance(values, dict) and isinstance(values.get("tasks"), Mapping):
             if values.get("importance"):
                 raise ApportionError("'targets.tasks' gives each task's importance: leave out 'targets.importance'.")
+            for name, given in values["tasks"].items():
+                if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < math.inf:
+                    raise ApportionError(f"'targets.tasks.{name}' is {given!r}: an importance is a number above 0.")
             return {**values, "tasks": list(values["tasks"]), "importance": dict(values["tasks"])}
         return values
 
@@ -67,8 +70,9 @@ class TargetsSpec(SourceSpec):
     def _either(self) -> TargetsSpec:
         if self.tasks is None:
             if self.source is None and "path" not in (self.model_extra or {}):
+                given = "".join(f"; there is only '{key}'" for key in self.model_extra or {})
                 raise ApportionError(
-                    "'targets' needs a 'path' to data, a 'source', or 'tasks' of the collection by name."
+                    f"'targets' needs a 'path' to data, a 'source', or 'tasks' of the collection by name{given}."
                 )
             self.reader()
             return self

@@ -34,7 +34,7 @@ def mute(tasks: Sequence[tuple[str, dict[str, list[Example]]]], dirt: Counter[st
         if not parts["validation"]:
             raise ApportionError(
                 f"Task '{name}' has nothing to validate on: all answers of its validation examples are trained on too, "
-                "after the same words of the user's. Raise 'tasks.validation', join it to another task, or leave it out."
+                "after the same words of the user's. Validate on a larger share, join it to another task, or leave it out."
             )
 
 

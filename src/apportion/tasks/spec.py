@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -227,7 +228,7 @@ def load_tasks(
     """
     values: Mapping[str, object] = {
         "source": source,
-        **({} if path is None else {"path": _plain(path)}),
+        **({} if path is None else {"path": plain_path(path)}),
         "validation": validation,
         "test": test,
         **{key: value for key, value in settings.items() if value is not None},
@@ -235,16 +236,15 @@ def load_tasks(
     return validate(TasksSpec, values, "tasks").load()
 
 
-def _plain(path: object) -> object:
+def plain_path(path: object) -> object:
     """Return paths as text, as a recipe has them, and rows as the path of the file that now holds them."""
-    if isinstance(path, Path):
-        return str(path)
+    if isinstance(path, os.PathLike):
+        return os.fspath(path)
     if isinstance(path, Mapping):
-        return {
-            name: _plain(one) if isinstance(one, str | Path) else kept(one, str(name)) for name, one in path.items()
-        }
+        files = (str, os.PathLike)
+        return {name: plain_path(one) if isinstance(one, files) else kept(one, str(name)) for name, one in path.items()}
     if isinstance(path, list | tuple):
         if any(isinstance(one, Mapping) for one in path):
-            raise ApportionError("Rows need the name of their task: load_tasks({'name': rows}).")
-        return [_plain(one) for one in path]
+            raise ApportionError("Rows need the name of their task, as in {'name': rows}.")
+        return [plain_path(one) for one in path]
     return path

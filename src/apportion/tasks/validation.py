@@ -45,9 +45,10 @@ def halves(collection: EncodedCollection) -> tuple[list[list[Picked]], list[list
         else:
             train = np.random.default_rng([1, len(encoded.train)]).permutation(len(encoded.train))
             steer.append([(task, encoded.train, int(i)) for i in train[:64]])
+            kind, block = ("Target", "targets") if encoded.name in collection.targets else ("Task", "tasks")
             findings.append(
-                f"Task '{encoded.name}' has a single validation prompt to itself: methods that steer by validation losses "
-                "use its train split instead. A larger 'tasks.validation' share would give it more."
+                f"{kind} '{encoded.name}' has a single validation prompt to itself: methods that steer by validation losses "
+                f"use its train split instead. A larger '{block}.validation' share would give it more."
             )
     return report, steer, findings
 

@@ -135,6 +135,8 @@ class Tagi(ModelKind):
         for key, given in (("lora", asked.lora is not None), ("packing", asked.packing)):
             if given:
                 raise self.refusal(f"'{key}'")
+        if asked.targets is not None and asked.targets.tasks is None:
+            raise self.refusal("'targets' with data of its own", "; name tasks under 'targets.tasks'")
         for key in ("gradient_checkpointing", "neftune_noise_alpha", "activation_checkpointing"):
             if asked.training.get(key) not in (None, False):
                 raise self.refusal(f"'training.{key}'")
