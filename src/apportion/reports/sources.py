@@ -1,99 +1,127 @@
-"""Which sources a learnt mixture found worth it, in words: where it ended against where it started, seed by seed."""
+"""Which sources a learnt mixture found worth it, in words: what it gave them against their starting share, by seed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from apportion.reports import words
 from apportion.reports.view import Arm
+from apportion.runs import RunRecord
 
-MUCH, LITTLE = 3.0, 1 / 3  # ended with so many times the starting share: worth it, not worth it
-_NAMED = 8
+MUCH, LITTLE = 3.0, 1 / 3  # so many times the starting share: worth it, not worth it
+_NAMED, _TORN = 8, 4
 
 Shares = Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Course:
+    """One run's mixture: each task's share at the start, over the whole run, and at the end."""
+
+    start: Shares
+    given: Shares
+    end: Shares
+
+
 def worth_it(arm: Arm, targets: Collection[str]) -> list[str]:
-    """Return which sources the finished runs of an arm ended on; nothing where its mixture is plain, or not written."""
-    runs = [
-        (run.history[0]["mixture"], run.mixture)
-        for run in arm.finished
-        if not run.methods["mixture"]["plain"] and run.mixture and run.history and "mixture" in run.history[0]
-    ]
-    if not runs:
+    """Return which sources the finished runs of an arm drew from; nothing where its mixture is plain, or not written."""
+    learnt = [run for run in arm.finished if not run.methods["mixture"]["plain"]]
+    courses = [course for run in learnt if (course := _course(run))]
+    if not courses:
         return []
-    starts = [start for start, _ in runs]
-    ends, tokens = [mixture["final"] for _, mixture in runs], [mixture["token_averaged"] for _, mixture in runs]
-    return [*told_apart(arm.name, starts, ends, tokens, targets), *_own(tokens, targets)]
+    return [*told_apart(arm.name, courses, targets), *_own(courses, targets)]
 
 
-def told_apart(
-    name: str, starts: Sequence[Shares], ends: Sequence[Shares], tokens: Sequence[Shares], targets: Collection[str]
-) -> list[str]:
-    """Return in words which sources ended with much more or much less than their starting share.
+def told_apart(name: str, courses: Sequence[Course], targets: Collection[str]) -> list[str]:
+    """Return in words which sources got much more or much less than their starting share.
 
-    A source counts where all seeds agree: each ended with `MUCH` times its starting share or more, or with under `LITTLE`
-    of it. How many only some seeds say so of is said too.
+    Shares are those among the sources, so that what targets take of the draws lowers none. Where all seeds agree, a source
+    is worth it that got `MUCH` times its starting share over the run, or more. One is not that ended with under `LITTLE` of
+    it, and had not had more than its share before. What only some seeds say is said to be that.
 
     Args:
         name: Of the arm.
-        starts: By seed, the share of the draws each task had at the start.
-        ends: By seed, the share it ended with.
-        tokens: By seed, its share of all supervised tokens that were trained on.
+        courses: One for each seed.
         targets: Tasks that are no sources.
     """
-    sources = [task for task in starts[0] if task not in targets and all(start.get(task, 0) > 0 for start in starts)]
-    times = {
-        task: [end.get(task, 0.0) / start[task] for start, end in zip(starts, ends, strict=True)] for task in sources
-    }
-    if len(times) < 2:
+    runs = [_among_sources(course, targets) for course in courses]
+    sources = [task for task in runs[0].start if all(run.start.get(task, 0.0) > 0 for run in runs)]
+    if len(sources) < 2:
         return []
-    order = sorted(times, key=lambda task: fmean(times[task]), reverse=True)
-    much = [task for task in order if min(times[task]) >= MUCH]
-    little = [task for task in reversed(order) if max(times[task]) < LITTLE]
-    torn = [task for task in order if task not in (*much, *little) and _beyond(times[task])]
-    when = {1: "in the one seed run", 2: "in both seeds"}.get(len(starts), f"in all {len(starts)} seeds")
-    rise = f"The largest rise: {_from_to(order[0], starts, ends)}"
-    if not much and not little:
-        said = (
-            f"{name} told no source clearly apart: none ended above three times or under a third of its starting share"
-        )
-        return [f"{said} {when}. {rise}; the largest fall: {_from_to(order[-1], starts, ends)}.", *_disagreement(torn)]
+    given = {task: [run.given.get(task, 0.0) / run.start[task] for run in runs] for task in sources}
+    ended = {task: [run.end.get(task, 0.0) / run.start[task] for run in runs] for task in sources}
+    worth = {task: [times >= MUCH for times in given[task]] for task in sources}
+    waste = {
+        task: [end < LITTLE and all_in_all < 1 for end, all_in_all in zip(ended[task], given[task], strict=True)]
+        for task in sources
+    }
+    order = sorted(sources, key=lambda task: fmean(given[task]), reverse=True)
+    much, little = [t for t in order if all(worth[t])], [t for t in reversed(order) if all(waste[t])]
+    when = {1: "in the one seed run", 2: "in both seeds"}.get(len(runs), f"in all {len(runs)} seeds")
     found = []
     if much:
-        part = words.percent(fmean(sum(seed.get(task, 0.0) for task in much) for seed in tokens))
-        share = f"above three times {_their(much)} starting share {when}"
-        found.append(f"Worth it, says {name}: {_names(much)} ended {share}, {part} of all tokens trained on.")
+        part = words.percent(fmean(sum(run.given.get(task, 0.0) for task in much) for run in runs))
+        share = f"{when} more than three times {_their(much)} starting share, {part} of all draws from sources"
+        found.append(f"Worth it, says {name}: {_names(much)} got {share}.")
     if little:
-        share = f"under a third of {_their(little)} starting share {when}"
-        found.append(f"Not worth it, says {name}: {_names(little)} ended {share}.{'' if much else f' {rise}.'}")
-    return [*found, *_disagreement(torn)]
+        share = f"{when} with under a third of {_their(little)} starting share"
+        found.append(f"Not worth it, says {name}: {_names(little)} ended {share}.")
+    if not found:
+        some = any(map(any, (*worth.values(), *waste.values())))
+        found.append(f"{name}’s seeds agree on no source." if some else f"{name} told no source clearly apart.")
+    if not much:
+        found.append(f"Most went to {order[0]}: {_from_to(order[0], runs)}.")
+    return [*found, *_in_some_seeds("Worth it", order, worth), *_in_some_seeds("Not worth it", order[::-1], waste)]
 
 
-def _beyond(times: Sequence[float]) -> bool:
-    return any(factor >= MUCH or factor < LITTLE for factor in times)
+def _in_some_seeds(what: str, order: Sequence[str], seeds: Mapping[str, Sequence[bool]]) -> list[str]:
+    torn = sorted(
+        (task for task in order if 0 < sum(seeds[task]) < len(seeds[task])), key=lambda task: -sum(seeds[task])
+    )
+    named = [f"{task} ({sum(seeds[task])} of {len(seeds[task])})" for task in torn]
+    return [f"{what} in some seeds only: {_names(named, _TORN)}."] if named else []
 
 
-def _disagreement(torn: Sequence[str]) -> list[str]:
-    return [f"The seeds do not agree on {_names(torn)}."] if torn else []
+def _course(run: RunRecord) -> Course | None:
+    """Return the run's mixture over training, or None where it is not written."""
+    first = run.history[0].get("mixture") if run.history else None
+    if first is None or run.mixture is None:
+        return None
+    tasks = run.mixture["tasks"]
+    if (run.recipe.get("mixture") or {}).get("unit") == "tokens":
+        return Course(first, run.mixture["token_averaged"], run.mixture["final"])
+    # The mixture is of examples; of tokens, long answers would have a larger share than was given to them.
+    return Course(first, _normalised({task: float(tasks[task]["examples"]) for task in tasks}), run.mixture["final"])
 
 
-def _from_to(task: str, starts: Sequence[Shares], ends: Sequence[Shares]) -> str:
-    before, after = (words.percent(fmean(seed.get(task, 0.0) for seed in shares)) for shares in (starts, ends))
-    return f"{task}, from {before} of the draws to {after}"
+def _among_sources(course: Course, targets: Collection[str]) -> Course:
+    def kept(shares: Shares) -> Shares:
+        return _normalised({task: share for task, share in shares.items() if task not in targets})
+
+    return Course(kept(course.start), kept(course.given), kept(course.end))
 
 
-def _own(tokens: Sequence[Shares], targets: Collection[str]) -> list[str]:
-    if not any(task in targets for task in tokens[0]):
+def _normalised(amounts: Shares) -> Shares:
+    total = sum(amounts.values())
+    return {task: amount / total for task, amount in amounts.items()} if total else amounts
+
+
+def _from_to(task: str, runs: Sequence[Course]) -> str:
+    given, start = fmean(run.given.get(task, 0.0) for run in runs), fmean(run.start[task] for run in runs)
+    return f"{words.percent(given)} of all draws from sources, {words.percent(start)} at the start"
+
+
+def _own(courses: Sequence[Course], targets: Collection[str]) -> list[str]:
+    if not any(task in targets for task in courses[0].start):
         return []
-    part = words.percent(fmean(sum(share for task, share in seed.items() if task in targets) for seed in tokens))
-    return [f"The targets’ own examples were {part} of the tokens trained on."]
+    shares = [sum(share for task, share in course.given.items() if task in targets) for course in courses]
+    return [f"The targets’ own examples were {words.percent(fmean(shares))} of all draws."]
 
 
-def _names(tasks: Sequence[str]) -> str:
-    named = list(tasks[:_NAMED])
-    return words.together(named) if len(tasks) <= _NAMED else words.listing(list(tasks), _NAMED)
+def _names(tasks: Sequence[str], limit: int = _NAMED) -> str:
+    return words.together(tasks) if len(tasks) <= limit else words.listing(list(tasks), limit)
 
 
 def _their(tasks: Sequence[str]) -> str:
