@@ -128,6 +128,7 @@ class Adapt(Mixture):
     prior: float = Field(0.7, ge=0)
     window: int = Field(12, ge=SMOOTH)
     floor: float = Field(0.1, ge=0, lt=1)
+    share: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
@@ -138,7 +139,7 @@ class Adapt(Mixture):
         if self.estimator != "in_run" and self.refresh == GEOMETRIC:
             raise ApportionError("'refresh: geometric' is for 'estimator: in_run': give a number of steps, or a share.")
         paid = self.reads == "paid" and self.refresh == GEOMETRIC and self.examples is not None
-        if self.max_cost is not None and not paid and self.step in STEPS and "step" in self.model_fields_set:
+        if self.max_cost is not None and not paid and self.step != EVIDENCE:
             raise ApportionError("'max_cost' needs 'examples', 'reads: paid' and 'refresh: geometric'.")
         return self
 
@@ -179,13 +180,19 @@ class Adapt(Mixture):
             "lengths": tasks.supervised / tasks.examples,
             # Tasks that are no targets are wanted for what they teach, which nothing says in advance.
             "importance": tasks.importance if (tasks.importance > 0).all() else torch.ones_like(tasks.importance),
+            "own": tasks.importance,
             **(no_evidence(count) if self.step == EVIDENCE else STEPS[self.step].init(count)),
             **empty_curve(count),
         }
 
     def proportions(self, state: State) -> Tensor:
         """Return p, (T,); the tasks' importance before the first measurement."""
-        return (1 - self.floor) * self._before_floor(state) + self.floor / len(state["logits"])
+        p = (1 - self.floor) * self._before_floor(state) + self.floor / len(state["logits"])
+        own, targets = state["own"], state["own"] > 0
+        if not self.share or not targets.any() or targets.all():
+            return p
+        steered = torch.where(targets, 0.0, p)
+        return self.share * own / own.sum() + (1 - self.share) * steered / steered.sum()
 
     def _before_floor(self, state: State) -> Tensor:
         logits = state["logits"] + state["importance"].log()

@@ -39,8 +39,8 @@ class InRunAlignment(TaskSignal):
         momentum: Share of the old direction in the new one.
         examples_per_task: Examples of each target that a direction is taken from.
         examples: Examples of all targets together that a direction is taken from, in place of these; at least one of each.
-        max_cost: Most that all of this may cost, as a share of what training will: directions are taken from fewer examples
-            where it would be more. None for no limit; needs ``examples``, ``paid`` and a geometric cadence.
+        max_cost: Most that all of this may cost, as a share of what training will, or of a budget in FLOPs: directions are
+            taken from fewer examples where it would be more. None for no limit; needs ``examples``, ``paid`` and a geometric cadence.
         precondition: Take u through Adam's second moment.
 
     Cost, charged to `meta`: a forward and backward over the targets' examples every ``refresh``, with a forward more
@@ -157,15 +157,19 @@ class InRunAlignment(TaskSignal):
         return mean.times(refreshes) + Cost(flops=read * self.bench.prices.in_run_read(tokens))
 
     def _count_within(self, training: float) -> int:
-        """Return how many examples of each target a direction is taken from, where training will cost so many FLOPs."""
+        """Return how many examples of each target a direction is taken from, where training will cost so many FLOPs.
+
+        A budget in FLOPs is what all of the run will cost, and needs no forecast.
+        """
         if self._examples is None:
             return self._count
         targets = len(self.bench.targets)
         wanted = max(1, self._examples // targets)
         if self._max_cost is None:
             return wanted
+        budget = self.bench.allowance.ledger.budget
         # Of what each direction may cost, half is for reading it.
-        allowed = self._max_cost * training / (2 * TIMES)
+        allowed = self._max_cost * (budget.limit if budget.unit == "flops" else training) / (2 * TIMES)
         dear = self._direction_price(self._stretch(0, wanted)).flops
         return max(1, min(wanted, int(wanted * allowed / dear)))
 
