@@ -84,11 +84,12 @@ def test_killed_twice_equals_never_stopped(tmp_path, mixture):
     check_the_same(recipe, whole, broken, mixture)
 
 
-def test_killed_twice_equals_never_stopped_with_targets_that_are_trained_on(tmp_path, targets):
+@pytest.mark.parametrize("mixture", ["{type: adapt, refresh: 7, reads: 3}", "adapt"])
+def test_killed_twice_equals_never_stopped_with_targets_that_are_trained_on(tmp_path, targets, mixture):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"{RECIPE}targets: {targets}\n")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    check_the_same(recipe, whole, broken, "{type: adapt, refresh: 7, reads: 3}")
+    check_the_same(recipe, whole, broken, mixture)
     final = json.loads((broken / "summary.json").read_text())["final"]
     assert final["target"] == pytest.approx((2 * final["targets"]["twos"] + final["targets"]["threes"]) / 3)
     drawn = json.loads((broken / "mixture.json").read_text())["tasks"]
