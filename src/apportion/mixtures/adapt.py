@@ -33,6 +33,7 @@ TOWARD_TARGETS: Mapping[str, Any] = {
     "learning_rate": 1.0,
     "memory": 0.95,
     "prior": 0.0,
+    "share": 0.5,
 }
 
 
