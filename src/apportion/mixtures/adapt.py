@@ -72,6 +72,8 @@ def logit_gradient(
 class Adapt(Mixture):
     """Learnt mixture: a prior of what each task can still lose, times logits that follow the meta-gradient.
 
+    Toward targets that a recipe names the logits follow evidence instead, and there is no prior (docs/targets.md).
+
     What it optimises: F(w) = J(v(theta')) - entropy * H(p), J the run's objective (`reducible` unless the recipe says
     otherwise) of the target losses v, theta' one training step on.
     p ~ importance * (r + 0.02)^prior * exp(w), r what each task's loss can still lose by its curve; a share ``floor`` of it
@@ -91,20 +93,23 @@ class Adapt(Mixture):
 
     Attributes:
         estimator: `in_run` (read from the training backward), `forward` or `unrolled` (exact, dearer).
-        refresh: Optimizer steps between validation passes, or a share of the budget, such as 1%.
+        refresh: Optimizer steps between validation passes, or a share of the budget, such as 1%, or `geometric`.
         reads: `in_run` only: steps between two validation passes, evenly spaced, that are read and move the mixture;
-            None for all.
+            None for all, `paid` for as many steps right after the pass as cost what it did.
         momentum: `in_run` only: share of the old direction in the new one at each validation pass.
         examples_per_task: Validation examples a target in each such pass.
+        examples: Validation examples of all targets together, in place of these; None for so many of each.
+        max_cost: Most that steering may cost, as a share of what training will; None for no limit.
         precondition: Take u through Adam's second moment (`in_run` only; the exact estimators always do).
         entropy: Bonus lambda for a spread-out mixture; 0 may collapse.
-        step: `plain` (the gradient), `adam` (Adam's step, its usual constants) or `scaled` (the gradient over its running
-            size).
+        step: `plain` (the gradient), `adam` (Adam's step, its usual constants), `scaled` (the gradient over its running
+            size) or `evidence` (no step: the logits are each task's gain over its standard error).
         learning_rate: What the step is multiplied by; for `scaled` the move of the logits at a gradient of its usual size.
         memory: What a step keeps of the logits; 1 accumulates for ever.
         prior: Power of what a task can still lose in its share; 0 leaves all to the logits.
         window: Measurements that a task's pace is read from.
         floor: Share of the draws spread evenly whatever the rest says.
+        share: Of the draws that go to targets which are trained on, by importance, where other tasks are none.
     """
 
     plain: ClassVar[bool] = False

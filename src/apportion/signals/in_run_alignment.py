@@ -40,7 +40,8 @@ class InRunAlignment(TaskSignal):
         examples_per_task: Examples of each target that a direction is taken from.
         examples: Examples of all targets together that a direction is taken from, in place of these; at least one of each.
         max_cost: Most that all of this may cost, as a share of what training will, or of a budget in FLOPs: directions are
-            taken from fewer examples where it would be more. None for no limit; needs ``examples``, ``paid`` and a geometric cadence.
+            taken from fewer examples where it would be more. None for no limit; needs ``examples``, ``paid`` and a geometric
+            cadence.
         precondition: Take u through Adam's second moment.
 
     Cost, charged to `meta`: a forward and backward over the targets' examples every ``refresh``, with a forward more
