@@ -152,7 +152,7 @@ def scarcity(size: int) -> Suite:
         100: {"flip": 0.25, "reverse": 0.75},
         500: {"flip": 0.5, "reverse": 0.5},
     }[size]
-    return Suite(sources, *given({"flip": scarce}, size), best)
+    return Suite(sources, *given({"goal": scarce}, size), best)
 
 
 def given(targets: Mapping[str, Skill], size: int = GIVEN) -> tuple[dict[str, Pairs], dict[str, Pairs]]:
