@@ -127,8 +127,10 @@ def test_targets_bring_their_own_defaults_which_the_resolved_recipe_writes_out()
     assert alike.method() == Adapt() and alike.objective == {"type": "reducible"}
     chosen = parse_recipe(overridden(targets, ["mixture.step=scaled", "objective=worst"]))
     assert chosen.method() == Adapt(step="scaled") and chosen.objective == {"type": "worst"}
-    part = parse_recipe(overridden(targets, ["mixture.floor=0.3"])).method()
-    assert part.floor == 0.3 and part.step == "evidence"
+    part = parse_recipe(overridden(targets, ["mixture.floor=0.3", "mixture.max_cost=0.2"])).method()
+    assert part.floor == 0.3 and part.max_cost == 0.2 and part.step == "evidence"
+    often = parse_recipe(overridden(targets, ["mixture.refresh=20"])).method()
+    assert often.refresh == 20 and often.max_cost is None
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_targets_bring_their_own_defaults_which_the_resolved_recipe_writes_out()
     [
         ({"step": "evidence", "estimator": "forward"}, "'step: evidence' is read from training's own backward pass"),
         ({"refresh": "geometric", "estimator": "forward"}, "'refresh: geometric' is for 'estimator: in_run'"),
-        ({"max_cost": 0.1}, "'max_cost' needs 'examples', 'reads: paid' and 'refresh: geometric'"),
+        ({"max_cost": 0.1}, "max_cost' needs 'examples', 'reads: paid' and 'refresh: geometric'"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings, said):

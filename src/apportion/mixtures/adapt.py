@@ -144,20 +144,23 @@ class Adapt(Mixture):
             )
         if self.estimator != "in_run" and self.refresh == GEOMETRIC:
             raise ApportionError("'refresh: geometric' is for 'estimator: in_run': give a number of steps, or a share.")
-        paid = self.reads == "paid" and self.refresh == GEOMETRIC and self.examples is not None
-        if self.max_cost is not None and not paid and self.step != EVIDENCE:
-            raise ApportionError("'max_cost' needs 'examples', 'reads: paid' and 'refresh: geometric'.")
         return self
 
     def settled(self, targets: bool) -> Self:
-        """Return the mixture with the defaults of steering by evidence, where it does so: toward targets, or if told to."""
+        """Return the mixture with the defaults of steering by evidence, where it does so: toward targets, or if told to.
+
+        Raises:
+            ApportionError: A ``max_cost`` where it is not known how often is measured.
+        """
         by_evidence = self.step == EVIDENCE if "step" in self.model_fields_set else targets
-        if not by_evidence:
-            return self
-        defaults = {key: value for key, value in TOWARD_TARGETS.items() if key not in self.model_fields_set}
-        if self.model_copy(update=defaults).refresh != GEOMETRIC:
-            defaults["max_cost"] = None  # only of a geometric cadence it is known how often it measures
-        return self.model_copy(update=defaults)
+        defaults = {k: v for k, v in TOWARD_TARGETS.items() if by_evidence and k not in self.model_fields_set}
+        found = self.model_copy(update=defaults)
+        counted = found.refresh == GEOMETRIC and found.reads == "paid" and found.examples is not None
+        if "max_cost" in defaults and not counted:
+            return found.model_copy(update={"max_cost": None})
+        if found.max_cost is not None and not counted:
+            raise ApportionError("'mixture.max_cost' needs 'examples', 'reads: paid' and 'refresh: geometric'.")
+        return found
 
     def needs(self) -> tuple[TaskSignal, ...]:
         """Ask for the alignment, by the estimator."""
