@@ -66,6 +66,10 @@ CELLS = {
         "targets": {"tasks": ["copy", "reverse"]},
         "mixture": {"type": "adapt", "refresh": 20, "learning_rate": 0.1},
     },
+    "upsample-grid": {
+        "targets": {"tasks": ["copy", "reverse"]},
+        "mixture": {"type": "upsample", "share": "grid", "grid": [0.4, 0.5], "trial": 0.3},
+    },
     "targets-by-evidence": {"targets": {"tasks": ["copy", "reverse"]}, "mixture": "adapt"},
     "targets-by-evidence-in-flops": {
         "targets": {"tasks": ["copy"]},

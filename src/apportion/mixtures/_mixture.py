@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -16,6 +16,19 @@ from apportion.signals._signal import TaskSignal
 from apportion.signals.validation_losses import ValidationLosses
 
 State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run that a mixture asks for before the one it is for, charged to `proxy`.
+
+    Attributes:
+        mixture: The trial's, as a recipe's block.
+        budget: Share of the run's budget that it may spend.
+    """
+
+    mixture: Mapping[str, Any]
+    budget: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,14 @@ class Mixture(Config):
 
     def settled(self, targets: bool) -> Self:
         """Return the mixture with the defaults of what was left out, which may be others where a recipe names targets."""
+        return self
+
+    def ask(self) -> Mapping[str, Trial]:
+        """Return the runs whose outcome the mixture is told before it is trained with, by name; none for most."""
+        return {}
+
+    def tell(self, losses: Mapping[str, float]) -> Self:
+        """Return the mixture to train with, from the trials' last losses: of the targets, or macro where none are named."""
         return self
 
     def needs(self) -> tuple[TaskSignal, ...]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from apportion._config import plain
 from apportion._errors import ApportionError
-from apportion.mixtures._mixture import Mixture, State, TaskSizes
+from apportion.mixtures._mixture import Mixture, State, TaskSizes, Trial
+
+GRID = "grid"
 
 
 def upsampled(share: float, importance: Tensor) -> Tensor:
@@ -35,20 +41,42 @@ def upsampled(share: float, importance: Tensor) -> Tensor:
 class Upsample(Mixture):
     """Plain baseline: a share of the draws on the targets, by importance, and the rest on the other tasks alike.
 
-    What it optimises: nothing; the targets' own examples are what is most like them.
+    What it optimises: nothing, or with ``share: grid`` the targets' last loss over the shares of ``grid``, each tried in a
+    run of its own.
     Shapes: T tasks; state holds p, (T,).
-    Cost: none.
+    Cost: none; of a grid, its trials, charged to `proxy`.
 
     Attributes:
-        share: Of the draws that go to the targets; 1 leaves everything else out.
+        share: Of the draws that go to the targets; 1 leaves everything else out. ``grid`` tries those of ``grid`` and takes
+            the one whose trial ends lowest.
+        grid: Shares that are tried.
+        trial: Share of the run's budget that each trial may spend.
     """
 
-    share: float = Field(0.3, gt=0, le=1)
+    share: Annotated[float, Field(gt=0, le=1)] | Literal["grid"] = 0.3
+    grid: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.2, 0.5, 1.0), min_length=2)
+    trial: float = Field(0.2, gt=0, le=1)
+
+    def ask(self) -> Mapping[str, Trial]:
+        """Ask for a run of each share of a grid."""
+        if self.share != GRID:
+            return {}
+        block = {key: value for key, value in plain(self).items() if key not in ("share", "grid", "trial")}
+        return {
+            f"share-{share:g}": Trial({"type": "upsample", **block, "share": share}, self.trial) for share in self.grid
+        }
+
+    def tell(self, losses: Mapping[str, float]) -> Self:
+        """Return the mixture with the share whose trial ended lowest, the smaller of equals."""
+        if self.share != GRID:
+            return self
+        return self.model_copy(update={"share": min(sorted(self.grid), key=lambda share: losses[f"share-{share:g}"])})
 
     def init(self, tasks: TaskSizes) -> State:
-        """Return p.
+        """Return p; of a grid that nothing is known of yet, that of its middle share.
 
         Raises:
-            ApportionError: No task is a target, or all of several are.
+            ApportionError: No task is a target, or all are.
         """
-        return {"p": upsampled(self.share, tasks.importance)}
+        share = sorted(self.grid)[len(self.grid) // 2] if isinstance(self.share, str) else self.share
+        return {"p": upsampled(share, tasks.importance)}

@@ -181,10 +181,11 @@ def make_model(recipe: Recipe, data: Data, *, meta: bool = False) -> torch.nn.Mo
 def reported(recipe: Recipe, data: Data) -> list[Picked]:
     """Return the examples that every method's reported losses are measured on, in the order they are measured in."""
     own, counts = set(data.tasks.targets), recipe.validation
+    halves = data.held_out.report if counts.half == "report" else data.held_out.steer
     return by_length(
         [
             item
-            for name, items in zip(data.held_out.names, data.held_out.report, strict=True)
+            for name, items in zip(data.held_out.names, halves, strict=True)
             for item in items[: counts.examples_per_target if name in own else counts.examples_per_task]
         ]
     )

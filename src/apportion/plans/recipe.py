@@ -63,12 +63,14 @@ class ValidationSpec(Config):
     """How often the report's validation losses are measured, and on how many examples.
 
     ``every`` None is settled by what a validation costs (`plans.spending.with_cadence`). ``examples_per_target`` are of each
-    target that has data of its own.
+    target that has data of its own. ``half`` is that of the validation splits which is measured: the report's, or in the
+    trials of a search, which must not see it, the one to steer by.
     """
 
     every: float | None = None
     examples_per_task: int = Field(default=64, ge=1)
     examples_per_target: int = Field(default=256, ge=1)
+    half: Literal["report", "steer"] = "report"
 
     @field_validator("every", mode="before")
     @classmethod

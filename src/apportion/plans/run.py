@@ -56,7 +56,8 @@ class Staged:
         self.ledger = self.training.setup.ledger
         # In FLOPs all accounts are paid from one budget, and a child is held to what it was priced at.
         bounded = self.ledger.budget.unit == "flops"
-        before = [ChildRun(child, bounded=bounded) for child in self.training.children]
+        children = (*self.training.children, *self.training.trials.values())
+        before = [ChildRun(child, bounded=bounded) for child in children]
         self.stages: tuple[Stage, ...] = (*before, self.training)
 
     def check(self) -> None:

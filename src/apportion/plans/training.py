@@ -16,7 +16,7 @@ from torch import nn
 
 import apportion
 from apportion._ranks import told
-from apportion.budget import ACCOUNTS, Ledger
+from apportion.budget import ACCOUNTS, Budget, Ledger
 from apportion.budget.prices import Cost
 from apportion.mixtures._mixture import Mixture
 from apportion.models import Child
@@ -34,6 +34,9 @@ from apportion.training.recorder import Recorder, Show, effective_tasks
 from apportion.training.trainer import BudgetTrainer
 from apportion.weights._weighting import Weighting
 
+# Folder of the runs that a mixture asks for, in that of the run.
+TRIALS = "trials"
+
 
 class Training(Stage):
     """Trains the recipe's model within its budget, and leaves model, history, ledger and summary in the run folder.
@@ -48,6 +51,7 @@ class Training(Stage):
 
     Attributes:
         children: The runs whose results the model's kind takes, finished by the time this stage is run.
+        trials: Those whose losses the mixture is told, by the names it asked for them by; finished by then too.
         shapes: The model on the meta device.
         setup: What its trainer is made of, and its price follows from.
         expected: What it was last priced at.
@@ -61,6 +65,7 @@ class Training(Stage):
         self.kind = recipe.model_kind()
         self.shapes = make_model(recipe, data, meta=True)
         self.children = self.kind.children(recipe, data.tasks.names, out)
+        self.trials = trials_of(recipe, data, out)
         self.setup = assemble(recipe, data, self.kind.prices(self.shapes), out)
         self.expected: Expected | None = None
         self.summary: dict[str, Any] = {}
@@ -89,6 +94,9 @@ class Training(Stage):
     def run(self, ledger: Ledger, folder: RunFolder | None, show: Show | None) -> None:
         """Train, from the newest checkpoint on where there is one; errors are `Stage.run`'s."""
         recipe, data, setup = self.recipe, self.data, self.setup
+        losses = {name: _loss(child) for name, child in self.trials.items()}
+        if losses:
+            setup.mixture.tell(losses)
         # What the stages before have really spent is known now.
         check_fit(self.shapes, data, setup, setup.prices.ahead().flops)
         ledger.start()
@@ -115,7 +123,11 @@ class Training(Stage):
         recorder.finish(trainer.model)
         validation = _validation(recipe, data, recorder)
         self.summary = _summary(recipe, data, setup, trainer.model, recorder)
-        self.summary["seconds"] = round(self.summary["seconds"] + sum(map(_seconds, self.children)), 3)
+        if losses:
+            tried = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+            self.summary["findings"].append(f"Trials of '{recipe.mixture['type']}' ended at a loss of: {tried}.")
+        before = (*self.children, *self.trials.values())
+        self.summary["seconds"] = round(self.summary["seconds"] + sum(map(_seconds, before)), 3)
         self.summary["final"] |= of_validation(
             validation["tasks"], self.summary["final"]["validation"], data.importance
         )
@@ -124,9 +136,33 @@ class Training(Stage):
             _close(folder, recipe, data, setup, trainer, self.summary)
 
 
+def trials_of(recipe: Recipe, data: Data, out: Path) -> dict[str, Child]:
+    """Return the runs that the recipe's mixture asks for: the recipe with another mixture and a part of the budget."""
+    found = {}
+    for name, trial in recipe.method().ask().items():
+        budget = Budget.parse(recipe.budget, data.tasks.supervised_total)
+        limit = trial.budget * budget.limit
+        part = f"{limit:.4g} FLOPs" if budget.unit == "flops" else f"{max(int(limit), 1)} {budget.unit}"
+        key = "total" if budget.unit == "flops" else budget.unit
+        values = {**recipe.resolved(), "mixture": dict(trial.mixture), "budget": {key: part}}
+        values["validation"] = {**values["validation"], "every": 1.0, "half": "steer"}
+        found[name] = Child(out / TRIALS / name, values, data.tasks.names)
+    return found
+
+
+def _summary_of(child: Child) -> dict[str, Any]:
+    return dict(json.loads((child.folder / "summary.json").read_text("utf-8")))
+
+
+def _loss(child: Child) -> float:
+    """Return what a finished trial ended at: the targets' loss, or the macro loss where none are named."""
+    final = _summary_of(child)["final"]
+    return float(final.get("target", final["macro"]))
+
+
 def _seconds(child: Child) -> float:
     """Return how long a finished child took."""
-    return float(json.loads((child.folder / "summary.json").read_text("utf-8"))["seconds"])
+    return float(_summary_of(child)["seconds"])
 
 
 def _charge(ledger: Ledger, ahead: Cost) -> None:
@@ -199,7 +235,7 @@ def _summary(recipe: Recipe, data: Data, parts: Setup, model: nn.Module, recorde
     return {
         "method": recipe.mixture["type"],
         "methods": {
-            "mixture": _method(recipe.mixture, recipe.method()),
+            "mixture": _method(recipe.mixture, parts.mixture.mixture),
             "weights": _method(recipe.weights, recipe.weighting()),
         },
         "seed": recipe.seed,

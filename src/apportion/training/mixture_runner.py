@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -33,9 +33,14 @@ class MixtureRunner(Runner[TaskSignal]):
 
     def __init__(self, mixture: Mixture, objective: Objective, sizes: TaskSizes, bench: Bench) -> None:
         super().__init__(mixture.needs(), bench)
-        self.mixture, self.objective = mixture, objective
+        self.mixture, self.objective, self._sizes = mixture, objective, sizes
         self.state = mixture.init(sizes)
         self.objective_state = objective.init(bench.targets.importance)
+
+    def tell(self, losses: Mapping[str, float]) -> None:
+        """Train with what the mixture makes of its trials' losses, by their names; before the first step."""
+        self.mixture = self.mixture.tell(losses)
+        self.state = self.mixture.init(self._sizes)
 
     @property
     def p(self) -> Tensor:
