@@ -46,9 +46,11 @@ METHODS = {
 MAIN = "from apportion.cli.main import main; main()"
 # What is registered first is called last: after the process has left the others.
 NAMES_THREADS = """
-import atexit, pathlib, sys
+import atexit, os, pathlib
 threads = pathlib.Path("/proc/self/task")
-atexit.register(lambda: print("left:", *(t.read_text().strip() for t in threads.glob("*/comm")), file=sys.stderr))
+def names(): return " ".join(t.read_text().strip() for t in threads.glob("*/comm"))
+# One write a process: both have the same stderr, and a line in pieces would mix with the other's.
+atexit.register(lambda: os.write(2, f"left: {names()}\n".encode()))
 """
 
 
