@@ -45,7 +45,7 @@ METHODS = {
 
 MAIN = "from apportion.cli.main import main; main()"
 # What is registered first is called last: after the process has left the others.
-NAMES_THREADS = """
+NAMES_THREADS = r"""
 import atexit, os, pathlib
 threads = pathlib.Path("/proc/self/task")
 def names(): return " ".join(t.read_text().strip() for t in threads.glob("*/comm"))
