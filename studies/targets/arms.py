@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 Blocks = Mapping[str, Any]
 OWN = "studies.targets.mixtures"
-# A share of the draws on the target's own examples, however often that makes each of them seen.
-SHARES = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
-OFTEN = 1000.0
+# Shares of the draws on the target's own examples: each seen four times at the most, as the recipes have it, or however
+# often the share makes it.
+SHARES, OFTEN_SHARES = (0.1, 0.3, 0.5), (0.2, 0.5, 0.8, 1.0)
+CAPPED, OFTEN = {"train": 4.0}, {"train": 1000.0}
 ANCHORED = {"anchors": 256, "tau": 0.1}
 
 
@@ -40,9 +41,9 @@ def best(cell: Cell) -> Blocks:
     return fixed(cell, known(cell.suite)["best"])
 
 
-def upsample(share: float) -> Blocks:
-    """Return a share of the draws on the target's own examples."""
-    return {"targets": {"train": OFTEN}, "mixture": {"type": "upsample", "share": share}}
+def upsample(share: float | str, seen: Blocks) -> Blocks:
+    """Return a share of the draws on the target's own examples, which may be seen so often."""
+    return {"targets": seen, "mixture": {"type": "upsample", "share": share}}
 
 
 def anchored(kind: str, **more: object) -> Callable[[Cell], Blocks]:
@@ -103,7 +104,9 @@ PAPER: dict[str, Any] = read_yaml(Path(__file__).parents[2] / "recipes/playgroun
 ARMS: dict[str, Blocks | Callable[[Cell], Blocks] | None] = {
     "uniform": {"mixture": {"type": "uniform"}},
     "proportional": {"mixture": {"type": "proportional"}},
-    **{f"upsample-{share:g}": upsample(share) for share in SHARES},
+    **{f"upsample-{share:g}": upsample(share, CAPPED) for share in SHARES},
+    **{f"often-{share:g}": upsample(share, OFTEN) for share in OFTEN_SHARES},
+    "often-grid": upsample("grid", OFTEN),
     "best-known": best,
     "bm25": anchored("bm25"),
     "embeddings": anchored("adapt", centred=True),
@@ -111,7 +114,8 @@ ARMS: dict[str, Blocks | Callable[[Cell], Blocks] | None] = {
     "progress": {"mixture": {"type": "progress"}},
     "adapt-paper": PAPER,
     "adapt": ADAPT,
-    "adapt-own": {**ADAPT, "targets": {"train": OFTEN}},
+    "adapt-own": {**ADAPT, "targets": CAPPED},
+    "adapt-often": {"objective": "mean", "mixture": {"type": "adapt", "share": 0.8}, "targets": OFTEN},
     "probes": None,
     "oracle": found("static"),
     "oracle-phases": found("phases"),
@@ -125,6 +129,13 @@ ARMS: dict[str, Blocks | Callable[[Cell], Blocks] | None] = {
 # Nothing of the run follows the target, so that one run serves every target of the same data.
 BLIND = ("uniform", "proportional", "loss", "progress")
 STATIC = ("uniform", "proportional", *(f"upsample-{share:g}" for share in SHARES))
+# What may be seen however often is held to arms that may see it so too.
+STATIC_OFTEN = (*STATIC, *(f"often-{share:g}" for share in OFTEN_SHARES))
+
+
+def rivals(arm: str) -> tuple[str, ...]:
+    """Return the static arms that an arm is held to."""
+    return STATIC_OFTEN if "often" in arm else STATIC
 
 
 def merged(recipe: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:

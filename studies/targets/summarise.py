@@ -16,7 +16,7 @@ from typing import Any
 from apportion.runs import read_run
 from apportion.runs.curves import Curve, curve, share_to_best
 from studies.slices import recorded
-from studies.targets.arms import ARMS, STATIC, drawn
+from studies.targets.arms import ARMS, drawn, rivals
 from studies.targets.cells import EVERY, Cell, cells
 from studies.targets.oracle import result_of
 from studies.targets.places import DATA, data_of, known, sources
@@ -77,11 +77,11 @@ def curves(cell: Cell) -> dict[str, Curve]:
     }
 
 
-def best_static(found: Iterable[Result]) -> str | None:
-    """Return the static arm with the lowest mean target loss over seeds, of one suite, architecture and budget."""
+def best_static(found: Iterable[Result], arm: str) -> str | None:
+    """Return the rival of an arm with the lowest mean target loss over seeds, of one suite, architecture and budget."""
     losses: defaultdict[str, list[float]] = defaultdict(list)
     for result in found:
-        if result["arm"] in STATIC:
+        if result["arm"] in rivals(arm):
             losses[result["arm"]].append(result["target"])
     return min(losses, key=lambda arm: mean(losses[arm])) if losses else None
 
@@ -128,9 +128,9 @@ def results(group: Sequence[Cell]) -> list[Result]:
     alone = {(cell.arm, cell.seed): measured(cell) for cell in group}
     oracle = (result_of(group[0].suite) or {}).get("static", {}).get("mixture")
     found = compared(list(alone.values()), oracle)
-    static = best_static(found) or "none"
     drawn_curves = {(cell.arm, cell.seed): curves(cell) for cell in group}
     for result in found:
+        static = best_static(found, result["arm"]) or "none"
         mine, other = (drawn_curves.get((arm, result["seed"])) for arm in (result["arm"], static))
         for kind in ("tokens_to_best_static", "flops_to_best_static"):
             result[kind] = share_to_best(mine[kind], other[kind]) if mine and other else None
@@ -152,8 +152,7 @@ def table(found: Sequence[Result]) -> str:
         groups[result["suite"], result["arch"], result["budget"]].append(result)
     lines: list[str] = []
     for (suite, arch, budget), group in groups.items():
-        best = group[0]["best_static"]
-        lines += [f"**{suite}**, {arch}, {budget}; best static arm: {best}", ""]
+        lines += [f"**{suite}**, {arch}, {budget}; best static arms: {_bests(group)}", ""]
         lines += [
             "| arm | seeds | target (range) | others | regret | tokens to best static | FLOPs to best static "
             "| KL to oracle | share on best | bad, over uniform | FLOPs |",
@@ -170,6 +169,10 @@ def table(found: Sequence[Result]) -> str:
             )
         lines.append("")
     return "\n".join(lines)
+
+
+def _bests(group: Sequence[Result]) -> str:
+    return ", ".join(dict.fromkeys(result["best_static"] for result in group))
 
 
 def _mean(mine: Sequence[Result], key: str, form: str = ".2f") -> str:

@@ -158,9 +158,11 @@ def test_a_run_is_compared_with_uniform_and_the_lower_oracle_over_all_seeds():
         *(result("upsample-0.5", s, t) for s, t in enumerate((1.2, 1.6))),
         *(result("oracle", s, t) for s, t in enumerate((1.1, 1.3))),
         *(result("oracle-phases", s, t) for s, t in enumerate((0.9, 1.1))),
+        result("often-1", 0, 0.1),
         result("adapt", 0, 1.5),
     ]
-    assert least(found) == pytest.approx(1.0) and best_static(found) == "upsample-0.5"
+    assert best_static(found, "adapt-often") == "often-1"
+    assert least(found) == pytest.approx(1.0) and best_static(found) == X
     last = compared(found, {"a": 0.5, "b": 0.5})[-1]
     assert last["regret"] == pytest.approx(0.5) and last["kl_to_oracle"] == pytest.approx(0) and "shares" not in last
     assert compared(found[:4], None)[0]["regret"] is None

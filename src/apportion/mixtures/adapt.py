@@ -30,8 +30,8 @@ TOWARD_TARGETS: Mapping[str, Any] = {
     "examples": 48,
     "max_cost": 0.1,
     "entropy": 0.0,
-    "learning_rate": 1.0,
-    "memory": 0.95,
+    "learning_rate": 1.5,
+    "memory": 0.8,
     "prior": 0.0,
     "share": 0.5,
 }
