@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from apportion.mixtures import Feedback, TaskSizes
 from apportion.plans.plan import plan_recipe
 from apportion.plans.recipe import overridden, parse_recipe, read_yaml
 from apportion.plans.run import run_recipe
+from apportion.tasks.goals import DataSpec, TargetsSpec
+from apportion.tasks.spec import TasksSpec
 from tests.training.runs import TINY, ledger, run, weights
 
 SIZES = TaskSizes(("a", "b", "c"), torch.ones(3), torch.ones(3), torch.ones(3))
@@ -39,6 +42,17 @@ def test_suites_are_the_same_each_time_and_no_prompt_of_a_target_is_anywhere_els
         assert not unseen & (trained | had) and not had & trained
     assert set(suite.best) | set(suite.bad) <= set(suite.sources) and not set(suite.best) & set(suite.bad)
     assert sum(suite.best.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("make", [*GENERATED.values(), hidden, partial(quality, ("next", "swap"))])
+def test_a_target_that_may_be_trained_on_is_split_by_the_library_as_any_other(make, tmp_path):
+    write(make(), tmp_path / "data")
+    given = TargetsSpec(path=str(tmp_path / "data/targets"), train=4.0)
+    tasks = DataSpec(TasksSpec(path=str(tmp_path / "data/sources")), given).load()
+    for name in tasks.targets:
+        train, measured = len(tasks[name].train), len(tasks[name].validation)
+        # Of the smallest twenty, a third to two thirds; of hundreds, about half.
+        assert 0.33 < measured / (train + measured) < 0.67
 
 
 def test_suites_have_what_they_are_named_for():
@@ -218,7 +232,9 @@ def test_a_run_is_measured_on_what_it_never_had(tmp_path):
 
 
 def test_a_probe_leaves_no_trace_in_the_model_and_costs_what_was_planned(tmp_path):
-    mixture = "{type: 'studies.targets.probes:Probes', steps: 2, batch: 4, examples: 4, sharpness: 1.0e-300, rounds: [%s]}"
+    mixture = (
+        "{type: 'studies.targets.probes:Probes', steps: 2, batch: 4, examples: 4, sharpness: 1.0e-300, rounds: [%s]}"
+    )
     probed, never = (run(tmp_path / name, f"mixture={mixture % at}") for name, at in (("probed", 0.3), ("never", 1)))
     assert weights(probed) == weights(never)
     assert ledger(never)["accounts"]["meta"]["flops"] == 0
