@@ -1,13 +1,11 @@
 """When something is due, in steps or by the budget, and which steps are read in between."""
 
-from itertools import pairwise
-
 import pytest
 
 from apportion._errors import ApportionError
 from apportion.mixtures import MIXTURES
 from apportion.plans.recipe import parse_recipe
-from apportion.signals._cadence import GEOMETRIC, GROWTH, TIMES, Cadence, reads_within
+from apportion.signals._cadence import Cadence, reads_within
 from tests.training.runs import TINY
 
 
@@ -84,30 +82,20 @@ def test_what_is_expected_of_a_run_is_what_it_does(refresh, reads):
     assert steps == pytest.approx(len(read), rel=0.05)
 
 
-def geometric(steps, ahead):
-    """Steps before which a geometric cadence was due, and steps that were read, ``ahead`` of them after each."""
-    cadence, due, read = Cadence(GEOMETRIC), [], []
+@pytest.mark.parametrize("refresh", [7, 0.05])
+@pytest.mark.parametrize("steps", [5, 40, 100, 400, 5000])
+@pytest.mark.parametrize("ahead", [1, 9])
+def test_steps_right_after_are_read_as_many_as_are_told(refresh, steps, ahead):
+    cadence, due, read = Cadence(refresh), [], []
     for step in range(steps):
         if cadence.due(step, step / steps):
             cadence.begin(ahead)
             due.append(step)
         if due and cadence.reads((step + 1) / steps):
             read.append(step)
-    return due, read
-
-
-def test_a_geometric_cadence_is_due_at_2_percent_and_whenever_so_many_times_as_much_is_spent():
-    due, read = geometric(10_000, 3)
-    assert due[0] == 200 and len(due) == TIMES
-    assert all(later / earlier == pytest.approx(GROWTH, abs=0.01) for earlier, later in pairwise(due))
-    assert read == [step + k for step in due for k in range(3)]
-
-
-@pytest.mark.parametrize("steps", [5, 40, 100, 400, 5000])
-@pytest.mark.parametrize("ahead", [1, 9])
-def test_what_is_expected_of_a_geometric_cadence_is_what_it_does(steps, ahead):
-    due, read = geometric(steps, ahead)
-    assert Cadence(GEOMETRIC).expected(steps, ahead) == (len(due), len(read))
+    assert read == sorted({step + k for step in due for k in range(ahead) if step + k < steps})
+    times, reads = Cadence(refresh).expected(steps, ahead)
+    assert times == pytest.approx(len(due), abs=1) and reads == pytest.approx(len(read), abs=ahead)
 
 
 def test_it_is_counted_on_from_where_it_was_saved():

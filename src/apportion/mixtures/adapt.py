@@ -13,7 +13,7 @@ from apportion._errors import ApportionError
 from apportion.mixtures._mixture import Feedback, Mixture, State, TaskSizes
 from apportion.mixtures._steps import STEPS, evidence, gathered, no_evidence
 from apportion.objectives.curves import SMOOTH, empty_curve, finite_losses, recorded, reducible
-from apportion.signals._cadence import GEOMETRIC, Refresh
+from apportion.signals._cadence import Refresh
 from apportion.signals._signal import TaskSignal
 from apportion.signals.in_run_alignment import InRunAlignment
 from apportion.signals.look_ahead import LookAhead
@@ -24,14 +24,14 @@ EVIDENCE = "evidence"
 # The defaults of steering toward targets, where other ones than with all tasks alike (studies/targets).
 TOWARD_TARGETS: Mapping[str, Any] = {
     "step": EVIDENCE,
-    "refresh": GEOMETRIC,
+    "refresh": 0.05,
     "reads": "paid",
     "momentum": 0.0,
     "examples": 48,
     "max_cost": 0.1,
     "entropy": 0.0,
-    "learning_rate": 1.5,
-    "memory": 0.8,
+    "learning_rate": 1.0,
+    "memory": 0.9,
     "prior": 0.0,
     "share": 0.5,
 }
@@ -93,7 +93,7 @@ class Adapt(Mixture):
 
     Attributes:
         estimator: `in_run` (read from the training backward), `forward` or `unrolled` (exact, dearer).
-        refresh: Optimizer steps between validation passes, or a share of the budget, such as 1%, or `geometric`.
+        refresh: Optimizer steps between validation passes, or a share of the budget, such as 1%.
         reads: `in_run` only: steps between two validation passes, evenly spaced, that are read and move the mixture;
             None for all, `paid` for as many steps right after the pass as cost what it did.
         momentum: `in_run` only: share of the old direction in the new one at each validation pass.
@@ -142,8 +142,6 @@ class Adapt(Mixture):
             raise ApportionError(
                 "'step: evidence' is read from training's own backward pass: leave 'estimator' at in_run."
             )
-        if self.estimator != "in_run" and self.refresh == GEOMETRIC:
-            raise ApportionError("'refresh: geometric' is for 'estimator: in_run': give a number of steps, or a share.")
         return self
 
     def settled(self, targets: bool) -> Self:
@@ -152,20 +150,20 @@ class Adapt(Mixture):
         Raises:
             ApportionError: A ``max_cost`` where it is not known how often is measured.
         """
-        by_evidence = self.step == EVIDENCE if "step" in self.model_fields_set else targets
+        fitting = targets and self.estimator == "in_run"
+        by_evidence = self.step == EVIDENCE if "step" in self.model_fields_set else fitting
         defaults = {k: v for k, v in TOWARD_TARGETS.items() if by_evidence and k not in self.model_fields_set}
         found = self.model_copy(update=defaults)
-        counted = found.refresh == GEOMETRIC and found.reads == "paid" and found.examples is not None
+        counted = isinstance(found.refresh, float) and found.reads == "paid" and found.examples is not None
         if "max_cost" in defaults and not counted:
             return found.model_copy(update={"max_cost": None})
         if found.max_cost is not None and not counted:
-            raise ApportionError("'mixture.max_cost' needs 'examples', 'reads: paid' and 'refresh: geometric'.")
+            raise ApportionError("'mixture.max_cost' needs 'examples', 'reads: paid' and a 'refresh' such as 5%.")
         return found
 
     def needs(self) -> tuple[TaskSignal, ...]:
         """Ask for the alignment, by the estimator."""
         if self.estimator != "in_run":
-            assert not isinstance(self.refresh, str), "checked where the settings are read"
             return (
                 LookAhead(estimator=self.estimator, refresh=self.refresh, examples_per_task=self.examples_per_task),
             )

@@ -13,17 +13,9 @@ from apportion.budget.cadence import next_due
 SLACK = 1e-9
 
 
-GEOMETRIC = "geometric"
-# A geometric cadence measures first when this much of the budget is spent, and each time that so many times as much is.
-FIRST, GROWTH = 0.02, 1.35
-TIMES = 1 + math.floor(-math.log(FIRST) / math.log(GROWTH))
-
-
-def read_refresh(value: object) -> int | float | str:
-    """Read ``60`` (optimizer steps), a share of the budget such as ``"1%"`` or ``0.01``, or ``geometric``."""
+def read_refresh(value: object) -> int | float:
+    """Read ``60`` (optimizer steps), or a share of the budget such as ``"1%"`` or ``0.01``."""
     text = str(value).strip()
-    if text == GEOMETRIC:
-        return text
     try:
         number = float(text.removesuffix("%"))
     except ValueError:
@@ -33,14 +25,12 @@ def read_refresh(value: object) -> int | float | str:
     elif text.removeprefix("+").isdecimal() and number >= 1:
         return int(text)
     if isinstance(value, bool) or not 0 < number <= 1 or text == "1":
-        raise ValueError(
-            "write a whole number of optimizer steps, such as 60, a share of the budget, such as 1%, or 'geometric'"
-        )
+        raise ValueError("write a whole number of optimizer steps, such as 60, or a share of the budget, such as 1%")
     return number
 
 
-Refresh = Annotated[int | float | str, BeforeValidator(read_refresh)]
-"""An int counts optimizer steps, a float is a share of the budget in (0, 1], ``geometric`` is often at first."""
+Refresh = Annotated[int | float, BeforeValidator(read_refresh)]
+"""An int counts optimizer steps, a float is a share of the budget in (0, 1]."""
 
 
 def points_before(place: float, span: float, points: int) -> int:
@@ -56,26 +46,25 @@ def reads_within(steps: float, span: float, reads: int | None) -> float:
 class Cadence:
     """When something is due, and which steps are read in between.
 
-    Its place is the optimizer step, or the share of the budget that is spent, whichever ``refresh`` counts in. A geometric
-    one is due when 2 % of the budget is spent, and each time that 1.35 times as much is: `TIMES` times in all.
+    Its place is the optimizer step, or the share of the budget that is spent, whichever ``refresh`` counts in.
 
     The i-th read, of i = 1 .. reads, is the step in which i / (reads + 1) of the way to the next measurement is passed.
     Not the first steps: training swings across narrow valleys, and right after a direction was taken the gradients share
     its swing, which says nothing of where to go. A step that passes several such places is read once.
 
     Args:
-        refresh: Optimizer steps, or a share of the budget, between two measurements; or geometric.
+        refresh: Optimizer steps, or a share of the budget, between two measurements.
         reads: Steps between two measurements, evenly spaced, that are read; None for all.
     """
 
-    def __init__(self, refresh: int | float | str, reads: int | None = None) -> None:
+    def __init__(self, refresh: int | float, reads: int | None = None) -> None:
         self._refresh, self._reads = refresh, reads
         self._in_steps = isinstance(refresh, int)
         self._at: float = 0
-        self._next: float = FIRST if isinstance(refresh, str) else 0
+        self._next: float = 0
         self._began: float = 0
         self._ahead: int | None = None
-        self._span: float = FIRST if isinstance(refresh, str) else refresh
+        self._span: float = refresh
 
     def due(self, step: int, progress: float) -> bool:
         """Return whether to measure before a step, counted from 0, at this share of the budget.
@@ -83,12 +72,6 @@ class Cadence:
         From the second step on: before the first one Adam has no moments to see a gradient through.
         """
         self._at = step - 1 if self._in_steps else progress
-        if isinstance(self._refresh, str):
-            if step < 1 or self._next > self._at:
-                return False
-            while self._next <= self._at:
-                self._next *= GROWTH
-            return True
         if step < 1 or self._next - self._at > SLACK * self._refresh:
             return False
         self._next = next_due(self._at, self._refresh)
@@ -117,23 +100,12 @@ class Cadence:
             steps: Of the run.
             ahead: As `begin` will be told.
         """
-        if isinstance(self._refresh, str):
-            return self._expected_geometric(steps, ahead)
         span = self._refresh if self._in_steps else max(self._refresh * steps, 1.0)
         whole, rest = divmod(max(steps - 1, 0), span)
         if ahead is not None:
             return whole + (rest > 0), whole * min(ahead, span) + min(ahead, rest)
         reads = whole * reads_within(span, span, self._reads) + reads_within(rest, span, self._reads)
         return whole + (rest > 0), reads
-
-    def _expected_geometric(self, steps: int, ahead: int | None) -> tuple[float, float]:
-        probe, times, reads = Cadence(GEOMETRIC), 0, 0.0
-        places = [step for step in range(steps) if probe.due(step, step / steps)]
-        for place, following in zip(places, [*places[1:], steps], strict=True):
-            times += 1
-            span = following - place
-            reads += reads_within(span, span, self._reads) if ahead is None else min(ahead, span)
-        return times, reads
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from apportion._ranks import summed, world
 from apportion.budget.prices import Cost, Work
 from apportion.signals import meta_gradient
-from apportion.signals._cadence import TIMES, Cadence
+from apportion.signals._cadence import Cadence
 from apportion.signals._records import Asking, Feedback, Moment, Outlook
 from apportion.signals._signal import TaskSignal, cost_of
 from apportion.signals.in_run import InRunRead, check_readable
@@ -33,15 +33,15 @@ class InRunAlignment(TaskSignal):
     over the times it was taken.
 
     Args:
-        refresh: Optimizer steps, or a share of the budget, between two directions; or geometric (`Cadence`).
+        refresh: Optimizer steps, or a share of the budget, between two directions.
         reads: Steps between two directions, evenly spaced, that are read; None for all, ``paid`` for as many as cost what
             taking the direction did, right after it.
         momentum: Share of the old direction in the new one.
         examples_per_task: Examples of each target that a direction is taken from.
         examples: Examples of all targets together that a direction is taken from, in place of these; at least one of each.
         max_cost: Most that all of this may cost, as a share of what training will, or of a budget in FLOPs: directions are
-            taken from fewer examples where it would be more. None for no limit; needs ``examples``, ``paid`` and a geometric
-            cadence.
+            taken from fewer examples where it would be more. None for no limit; needs ``examples``, ``paid`` and a
+            ``refresh`` that is a share.
         precondition: Take u through Adam's second moment.
 
     Cost, charged to `meta`: a forward and backward over the targets' examples every ``refresh``, with a forward more
@@ -54,7 +54,7 @@ class InRunAlignment(TaskSignal):
     def __init__(
         self,
         *,
-        refresh: int | float | str,
+        refresh: int | float,
         reads: int | str | None,
         momentum: float,
         examples_per_task: int,
@@ -65,7 +65,7 @@ class InRunAlignment(TaskSignal):
         self._paid = reads == PAID
         self._cadence, self._momentum = Cadence(refresh, None if isinstance(reads, str) else reads), momentum
         self._count, self._precondition = examples_per_task, precondition
-        self._examples, self._max_cost = examples, max_cost
+        self._examples, self._refresh, self._max_cost = examples, refresh, max_cost
         self._taken = 0
         self._direction: dict[str, Tensor] = {}
         self._reader: InRunRead | None = None
@@ -170,7 +170,7 @@ class InRunAlignment(TaskSignal):
             return wanted
         budget = self.bench.allowance.ledger.budget
         # Of what each direction may cost, half is for reading it.
-        allowed = self._max_cost * (budget.limit if budget.unit == "flops" else training) / (2 * TIMES)
+        allowed = self._max_cost * (budget.limit if budget.unit == "flops" else training) * self._refresh / 2
         dear = self._direction_price(self._stretch(0, wanted)).flops
         return max(1, min(wanted, int(wanted * allowed / dear)))
 
