@@ -126,5 +126,5 @@ def test_a_refresh_is_steps_or_a_share(written, meant):
 
 @pytest.mark.parametrize("written", [0, -3, 1.5, "0%", "101%", "-1%", "often", True, None, [1], float("nan"), "", "%"])
 def test_neither_ends_in_a_sentence(written):
-    with pytest.raises(ApportionError, match=r"'mixture.refresh'.*optimizer steps, such as 60, a share of the bu"):
+    with pytest.raises(ApportionError, match=r"'mixture.refresh'.*optimizer steps, such as 60, or a share of the bu"):
         MIXTURES.build({"type": "adapt", "refresh": written})

@@ -27,7 +27,7 @@ TOWARD_TARGETS: Mapping[str, Any] = {
     "refresh": 0.05,
     "reads": "paid",
     "momentum": 0.0,
-    "examples": 48,
+    "examples": 32,
     "max_cost": 0.1,
     "entropy": 0.0,
     "learning_rate": 1.0,
