@@ -1,7 +1,6 @@
 """The table of arms: what each sets in the recipe. A new arm is one line.
 
 An arm is a mapping of recipe blocks, which are merged into the suite's recipe, or a function of the cell that returns one.
-None stands for an arm that the library does not have yet: it is skipped.
 """
 
 from __future__ import annotations
@@ -101,7 +100,7 @@ ADAPT: dict[str, Any] = {"objective": "mean", "mixture": {"type": "adapt"}}
 # The paper's plain method, as the recipes beside the library's own have it.
 PAPER: dict[str, Any] = read_yaml(Path(__file__).parents[2] / "recipes/playground.yaml")["arms"]["adapt-paper"]
 
-ARMS: dict[str, Blocks | Callable[[Cell], Blocks] | None] = {
+ARMS: dict[str, Blocks | Callable[[Cell], Blocks]] = {
     "uniform": {"mixture": {"type": "uniform"}},
     "proportional": {"mixture": {"type": "proportional"}},
     **{f"upsample-{share:g}": upsample(share, CAPPED) for share in SHARES},
@@ -116,7 +115,7 @@ ARMS: dict[str, Blocks | Callable[[Cell], Blocks] | None] = {
     "adapt": ADAPT,
     "adapt-own": {**ADAPT, "targets": CAPPED},
     "adapt-often": {"objective": "mean", "mixture": {"type": "adapt", "share": 0.8}, "targets": OFTEN},
-    "probes": None,
+    "probes": {"objective": "mean", "mixture": {"type": "studies.targets.probes:Probes", "sharpness": 4.0}},
     "oracle": found("static"),
     "oracle-phases": found("phases"),
     # Controls of `adapt`.
