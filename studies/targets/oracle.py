@@ -17,12 +17,12 @@ from apportion.tasks.splits import hashed
 from studies.targets.arms import OWN
 from studies.targets.cells import FRESH_SEEDS, SEARCH_SEEDS, Cell
 from studies.targets.fitting import dirichlets, law_of, lowest, pairs
-from studies.targets.places import OF_NATURAL, ROOT, data_of, known, sources, targets
+from studies.targets.places import ROOT, data_of, known, sources, targets
 
 ARCH, PART, BEST = "llama", "oracle", 3
 KINDS = ("static", "phases")
-# A pair of mixtures for each of six targets would be 342 runs more; there the best static one stands alone.
-WITHOUT_PHASES = tuple(OF_NATURAL)
+# Pairs of mixtures are searched where order may matter, by what the suites are: a search is as many runs again.
+WITH_PHASES = ("prerequisites", "optimum")
 
 
 def result_of(suite: str) -> dict[str, Any] | None:
@@ -38,7 +38,7 @@ def due(suites: Sequence[str]) -> list[Cell]:
 
 def kinds(suite: str) -> tuple[str, ...]:
     """Return the kinds of mixture that are searched for."""
-    return KINDS[:1] if suite in WITHOUT_PHASES else KINDS
+    return KINDS if suite in WITH_PHASES else KINDS[:1]
 
 
 def _due(suite: str, kind: str) -> list[Cell]:
