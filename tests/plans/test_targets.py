@@ -186,7 +186,7 @@ class TestRuns:
             assert len({one.summary["fingerprint"] for one in runs}) == 1
             mixture = json.loads((runs[0].path / "mixture.json").read_text())
             assert list(mixture["tasks"]) == ["double", "next", "triple"]
-            shares[name] = mixture["final"]["triple"]
+            shares[name] = runs[0].history[0]["mixture"]["triple"]
             assert mixture["tasks"]["triple"]["epochs"] <= 4
         assert shares["upsample"] == 0.5 and shares["uniform"] == pytest.approx(1 / 3)
 

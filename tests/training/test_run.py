@@ -262,6 +262,9 @@ def test_a_zero_share_is_never_trained_on_and_max_epochs_caps(tmp_path):
     tasks = json.loads((done.path / "mixture.json").read_text())["tasks"]
     assert {name for name, task in tasks.items() if task["examples"]} == {"sort", "echo"}
     assert tasks["echo"]["epochs"] == 1.0
+    # What is recorded is what is drawn: nothing of a task that is used up.
+    records = [(line["mixture"]["echo"], line["mixture"]["sort"]) for line in history(done)]
+    assert records[0] == (0.5, 0.5) and records[-1] == (0.0, 1.0)
     with pytest.raises(ApportionError, match="max_epochs"):
         run(tmp_path / "more", "mixture={type: uniform, max_epochs: 1}", "budget=150%")
     assert not (tmp_path / "more").exists()

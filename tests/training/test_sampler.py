@@ -194,8 +194,11 @@ def test_a_changing_mixture_is_followed(seed):
 def test_a_capped_task_gives_its_share_to_the_others(draws):
     sampler, _ = make(sizes=(4, 100, 100), max_epochs=1.5, draws=draws)
     p = np.array([0.5, 0.25, 0.25])
+    assert sampler.available(p).tolist() == p.tolist()
     for _ in range(12):
         sampler.draw(p, 10)
+    assert sampler.available(p).tolist() == [0, 0.5, 0.5]
+    assert not sampler.available(np.array([1.0, 0, 0])).any()
     assert sampler.drawn_examples[0] == 6
     assert sampler.drawn_examples.sum() == 120
     if draws == "systematic":

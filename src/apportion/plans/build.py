@@ -220,6 +220,13 @@ class Setup:
         return self.bench.allowance
 
     @property
+    def p(self) -> torch.Tensor:
+        """The mixture as it is drawn now, (T,): what reached its epochs has no share, unless nothing else is left."""
+        p = self.mixture.p.numpy()
+        drawn = self.stream.sampler.available(p)
+        return torch.from_numpy(drawn if drawn.any() else p)
+
+    @property
     def runners(self) -> tuple[MixtureRunner, WeightsRunner]:
         """Those that measure for a method."""
         return self.mixture, self.weights

@@ -109,7 +109,7 @@ class Training(Stage):
             ledger=ledger,
             prices=setup.prices,
             affords=setup.allowance.affords,
-            proportions=lambda: setup.mixture.p,
+            proportions=lambda: setup.p,
             append=folder.append_history if folder else lambda record: None,
             weights=setup.weights.summary,
             show=show if folder else None,
@@ -206,7 +206,7 @@ def _mixture(data: Data, parts: Setup) -> dict[str, Any]:
         "size": data.sizes.supervised.to(torch.int64).tolist(),
     }
     return {
-        "final": dict(zip(names, parts.mixture.p.tolist(), strict=True)),
+        "final": dict(zip(names, parts.p.tolist(), strict=True)),
         "token_averaged": dict(zip(names, (drawn / max(drawn.sum(), 1)).tolist(), strict=True)),
         "tasks": {name: {key: column[i] for key, column in columns.items()} for i, name in enumerate(names)},
     }
@@ -243,7 +243,7 @@ def _summary(recipe: Recipe, data: Data, parts: Setup, model: nn.Module, recorde
         "spent": {name: asdict(parts.ledger.spent(name)) for name in ACCOUNTS},
         "final": {key: value for key, value in recorder.final.items() if key != "step"},
         "best": recorder.best,
-        "n_eff": effective_tasks(parts.mixture.p),
+        "n_eff": effective_tasks(parts.p),
         "seconds": round(recorder.seconds, 3),
         "device": device_name(parts.args.device),
         "versions": {
