@@ -27,8 +27,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'
 	@touch $@
 
-run: $(STAMP) ## Compare three mixtures on the playground (minutes); goes on where it was stopped.
-	$(BIN)/apportion compare recipes/playground.yaml --methods uniform,proportional,adapt --seeds 0,1,2 --out runs/playground
+run: $(STAMP) ## Compare four mixtures toward a target on made-up sources (minutes); goes on where it was stopped.
+	$(BIN)/apportion compare recipes/targets.yaml --methods uniform,proportional,upsample,adapt --seeds 0,1,2
 
 test: lint ## Lint, then all tests.
 	$(BIN)/python -m pytest -n 2

@@ -75,7 +75,14 @@ def history(out: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    "mixture", ["{type: adapt, refresh: 7, reads: 3}", "{type: adapt, refresh: 9%, reads: 3}", "progress"]
+    "mixture",
+    [
+        "{type: adapt, refresh: 7, reads: 3}",
+        "{type: adapt, refresh: 9%, reads: 3}",
+        "progress",
+        # A mixture from elsewhere, which trains and puts the model back.
+        "{type: 'studies.targets.probes:Probes', rounds: [0.3, 0.6], steps: 2, batch: 4, examples: 4}",
+    ],
 )
 def test_killed_twice_equals_never_stopped(tmp_path, mixture):
     recipe = tmp_path / "recipe.yaml"
