@@ -189,25 +189,45 @@ def _reached(mine: Sequence[Result], key: str) -> str:
 
 
 def overall(found: Sequence[Result]) -> str:
-    """Return one row an arm over all suites with headroom: mean regret, and target loss over the best static arm's."""
+    """Return one row an arm over all suites, each counting once.
+
+    Target loss over uniform's and over the best rival's that stands still, geometric means of the suites' ratios of means;
+    FLOPs to that rival's best loss over the runs that got there; regret over suites with headroom.
+    """
     by: defaultdict[tuple[str, str, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in found:
         by[result["suite"], result["arch"], result["budget"]][result["arm"]].append(result)
-    lines = ["**All suites with headroom**", ""]
-    lines += ["| arm | suites | mean regret | worst regret | target over best static, worst |", "|---" * 5 + "|"]
+    lines = [
+        "| arm | suites | over uniform | over best static (range) | FLOPs to best static | regret (range), suites "
+        "| bad, over uniform |",
+        "|---" * 7 + "|",
+    ]
     for arm in ARMS:
-        here = [arms for arms in by.values() if arm in arms and arms[arm][0]["regret"] is not None]
+        here = [arms for arms in by.values() if arm in arms]
         if not here:
             continue
-        regrets = [mean(result["regret"] for result in arms[arm]) for arms in here]
-        ratios = [
-            mean(r["target"] for r in arms[arm]) / mean(r["target"] for r in arms[best])
-            for arms in here
-            if (best := arms[arm][0]["best_static"]) in arms
-        ]
-        worst = f"{max(ratios):.2f}" if ratios else ""
-        lines.append(f"| {arm} | {len(here)} | {mean(regrets):.2f} | {max(regrets):.2f} | {worst} |")
+        plain = [_ratio_of(arms, arm, "uniform") for arms in here]
+        static = [_ratio_of(arms, arm, arms[arm][0]["best_static"]) for arms in here]
+        told = [result for arms in here for result in arms[arm]]
+        regrets = [mean(r["regret"] for r in arms[arm]) for arms in here if arms[arm][0]["regret"] is not None]
+        lost = f"{mean(regrets):.2f} ({min(regrets):.2f} to {max(regrets):.2f}), {len(regrets)}" if regrets else ""
+        lines.append(
+            f"| {arm} | {len(here)} | {_geometric(plain):.2f} "
+            f"| {_geometric(static):.2f} ({min(static):.2f}-{max(static):.2f}) "
+            f"| {_reached(told, 'flops_to_best_static')} | {lost} | {_mean(told, 'share_on_bad')} |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _ratio_of(arms: Mapping[str, Sequence[Result]], arm: str, other: str) -> float:
+    """Return the ratio of two arms' mean target losses, over the seeds that both have."""
+    seeds = {r["seed"] for r in arms[arm]} & {r["seed"] for r in arms[other]}
+    mine, theirs = (mean(r["target"] for r in arms[name] if r["seed"] in seeds) for name in (arm, other))
+    return mine / theirs
+
+
+def _geometric(ratios: Sequence[float]) -> float:
+    return math.exp(mean(map(math.log, ratios)))
 
 
 def main() -> None:
@@ -216,7 +236,7 @@ def main() -> None:
     found = recorded(file, "cells", [r for group in places(EVERY) for r in results(group)], KEYS)
     search = recorded(file, "oracle", oracles(EVERY), ("suite", "kind"))
     file.write_text(json.dumps({"cells": found, "oracle": search}, indent=1) + "\n", encoding="utf-8")
-    (HERE / "tables.md").write_text(f"{overall(found)}\n{table(found)}", encoding="utf-8")
+    (HERE / "tables.md").write_text(f"**All suites**\n\n{overall(found)}\n{table(found)}", encoding="utf-8")
     print((HERE / "tables.md").read_text("utf-8"))
 
 
