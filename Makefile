@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 run: $(STAMP) ## Compare four mixtures toward a target on made-up sources (minutes); goes on where it was stopped.
-	$(BIN)/apportion compare recipes/targets.yaml --methods uniform,proportional,upsample,adapt --seeds 0,1,2
+	$(BIN)/apportion compare recipes/targets.yaml --methods uniform,proportional,upsample,adapt --seeds 0,1,2 --out runs/quality
 
 test: lint ## Lint, then all tests.
 	$(BIN)/python -m pytest -n 2
