@@ -197,7 +197,7 @@ def test_a_capped_task_gives_its_share_to_the_others(draws):
     assert sampler.available(p).tolist() == p.tolist()
     for _ in range(12):
         sampler.draw(p, 10)
-    assert sampler.available(p).tolist() == [0, 0.5, 0.5]
+    assert sampler.available(p).tolist() == [0, 0.25, 0.25]
     assert not sampler.available(np.array([1.0, 0, 0])).any()
     assert sampler.drawn_examples[0] == 6
     assert sampler.drawn_examples.sum() == 120

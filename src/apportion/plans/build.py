@@ -222,9 +222,9 @@ class Setup:
     @property
     def p(self) -> torch.Tensor:
         """The mixture as it is drawn now, (T,): what reached its epochs has no share, unless nothing else is left."""
-        p = self.mixture.p.numpy()
-        drawn = self.stream.sampler.available(p)
-        return torch.from_numpy(drawn if drawn.any() else p)
+        p = self.mixture.p
+        left = torch.from_numpy(self.stream.sampler.available(p.numpy()))
+        return p if torch.equal(left, p) or not left.any() else left / left.sum()
 
     @property
     def runners(self) -> tuple[MixtureRunner, WeightsRunner]:

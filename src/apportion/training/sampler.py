@@ -92,14 +92,12 @@ class TaskSampler:
         return self._examples / self._sizes
 
     def available(self, p: np.ndarray) -> np.ndarray:
-        """Return p over the tasks that have not reached ``max_epochs``, (T,), zeros where all have.
+        """Return p with nothing for tasks that have reached ``max_epochs``, (T,); it need not sum to one.
 
         Args:
             p: The mixture, (T,).
         """
-        shares = np.where(self._examples < self._cap, p, 0.0)
-        total = shares.sum()
-        return shares / total if total > 0 else np.zeros_like(shares)
+        return np.where(self._examples < self._cap, p, 0.0)
 
     def draw(self, p: np.ndarray, n: int) -> list[Draw]:
         """Draw ``n`` pairs (task index, example index), in a shuffled order.
@@ -122,8 +120,9 @@ class TaskSampler:
         lengths = np.array([self._length(task, self._peek(task)) for task in range(len(self._sizes))])
         for _ in range(n):
             shares = self.available(p)
-            if not shares.any():
+            if shares.sum() <= 0:
                 break
+            shares /= shares.sum()
             task = self._due(shares, lengths) if self._draws == "systematic" else self._chance(shares, rng)
             queues[task].append(self._take(task, shares))
             tasks.append(task)
