@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from apportion.budget.prices import Cost, Work
 from apportion.mixtures import Feedback, Mixture, TaskSizes
 from apportion.signals import Asking, Moment, Outlook, TaskSignal
+from apportion.signals._signal import cost_of
 from apportion.signals.losses import example_losses, task_losses
 from apportion.tasks.batches import Batch
 from apportion.tasks.validation import batched, rotating
@@ -81,18 +82,11 @@ class ProbedGains(TaskSignal):
     def _cost(self, trained: list[list[Batch]], told: list[Batch]) -> Cost:
         prices = self.bench.prices
 
-        def of(batches: list[Batch], passes: Any) -> Cost:  # noqa: ANN401
-            return Cost(
-                float(sum(b.supervised for b in batches)),
-                float(sum(b.processed for b in batches)),
-                float(sum(passes(b.work) for b in batches)),
-            )
-
         def both(work: Work) -> float:
             return prices.forward(work) + prices.backward(work)
 
-        steps = of([batch for batches in trained for batch in batches], both)
-        return steps + of(told, prices.forward).times(len(trained) + 1)
+        steps = cost_of([batch for batches in trained for batch in batches], both)
+        return steps + cost_of(told, prices.forward).times(len(trained) + 1)
 
     def price(self, outlook: Outlook) -> Cost:
         """Return the cost of all rounds."""
