@@ -76,7 +76,7 @@ class Upsample(Mixture):
         """Return p; of a grid that nothing is known of yet, that of its middle share.
 
         Raises:
-            ApportionError: No task is a target, or all are.
+            ApportionError: No task is a target, or all of several are.
         """
         share = sorted(self.grid)[len(self.grid) // 2] if isinstance(self.share, str) else self.share
         return {"p": upsampled(share, tasks.importance)}
