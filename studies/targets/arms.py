@@ -97,6 +97,7 @@ def misled(told: str) -> Callable[[Cell], Blocks]:
 
 # The library's default with targets, and what of it the controls change.
 ADAPT: dict[str, Any] = {"objective": "mean", "mixture": {"type": "adapt"}}
+PROBES: dict[str, Any] = {"objective": "mean", "mixture": {"type": "probes"}}
 # The paper's plain method, as the recipes beside the library's own have it.
 PAPER: dict[str, Any] = read_yaml(Path(__file__).parents[2] / "recipes/playground.yaml")["arms"]["adapt-paper"]
 
@@ -115,7 +116,10 @@ ARMS: dict[str, Blocks | Callable[[Cell], Blocks]] = {
     "adapt": ADAPT,
     "adapt-own": {**ADAPT, "targets": CAPPED},
     "adapt-often": {"objective": "mean", "mixture": {"type": "adapt", "share": 0.8}, "targets": OFTEN},
-    "probes": {"objective": "mean", "mixture": {"type": "studies.targets.probes:Probes", "sharpness": 4.0}},
+    "probes": PROBES,
+    "probes-own": {**PROBES, "targets": CAPPED},
+    # What was tried first: every source in every round, and five steps on each.
+    "probes-all": {**PROBES, "mixture": {"type": "probes", "steps": 5, "keep": None, "examples": 128}},
     "oracle": found("static"),
     "oracle-phases": found("phases"),
     # Controls of `adapt`.

@@ -50,6 +50,7 @@ def histories(draw, least=1):
             (step + 1) / (length + 1),
             losses=torch.tensor(draw(rows), dtype=torch.float64) if draw(st.booleans()) else None,
             alignment=torch.tensor(draw(signed), dtype=torch.float64) if draw(st.booleans()) else None,
+            gains=torch.tensor(draw(signed), dtype=torch.float64) if draw(st.booleans()) else None,
         )
         for step in range(length)
     ]
@@ -63,7 +64,8 @@ def steered(tasks=5, steps=12, seed=0):
     def one(step):
         losses = torch.rand(len(tasks.names), generator=generator, dtype=torch.float64) * 3
         alignment = torch.randn(len(tasks.names), generator=generator, dtype=torch.float64)
-        return Feedback((step + 1) / (steps + 1), losses=losses, alignment=alignment)
+        gains = torch.randn(len(tasks.names), generator=generator, dtype=torch.float64)
+        return Feedback((step + 1) / (steps + 1), losses=losses, alignment=alignment, gains=gains)
 
     return tasks, [one(step) for step in range(steps)]
 
@@ -153,6 +155,7 @@ def test_permuting_tasks_permutes_results(name, history, data):
             f.progress,
             losses=None if f.losses is None else f.losses[list(order)],
             alignment=None if f.alignment is None else f.alignment[list(order)],
+            gains=None if f.gains is None else f.gains[list(order)],
         )
         for f in feedback
     ]
@@ -170,7 +173,7 @@ def test_unknown_setting_names_its_path_and_the_nearest(name):
 
 @every
 def test_what_it_follows_is_what_moves_it(name):
-    tasks, feedback = steered()
+    tasks, feedback = steered(tasks=7)
     mixture = build(name, tasks)
     start = mixture.proportions(mixture.init(tasks))
 
@@ -181,12 +184,13 @@ def test_what_it_follows_is_what_moves_it(name):
 
     losses = moved(of=[{"progress": f.progress, "losses": f.losses} for f in feedback])
     alignment = moved(of=[{"progress": f.progress, "alignment": f.alignment} for f in feedback])
+    gains = moved(of=[{"progress": f.progress, "gains": f.gains} for f in feedback])
     reads = {signal.reads for signal in mixture.needs()}
     by_gradients = bool(reads & {"backward", "gradients"})
     by_losses = by_gradients or "losses" in reads  # the validation pass measures both
     assert mixture.plain == (not reads)
     nothing = moved(of=[{"progress": f.progress} for f in feedback])
-    assert (losses, alignment, nothing) == (by_losses, by_gradients, False)
+    assert (losses, alignment, gains, nothing) == (by_losses, by_gradients, "steps" in reads, False)
 
 
 @every

@@ -20,9 +20,10 @@ SMALL = overridden(
 )
 NAMES = load_tasks(source="playground", scale=0.2).names
 SHARES = {name: (i + 1) / sum(range(len(NAMES) + 1)) for i, name in enumerate(NAMES)}
-# Those that measure seldom do so often enough here for one time more or less to be under a tenth.
+# Those that measure seldom do so often enough here for one time more or less to be under a tenth. A plan is of the
+# starting mixture: probes leave it by little here, so that what a draw costs stays what it is.
 OFTEN = {"refresh": 5, "max_cost": 0.5}
-SETTINGS = {"fixed": {"shares": SHARES}, "loss": OFTEN, "progress": OFTEN}
+SETTINGS = {"fixed": {"shares": SHARES}, "loss": OFTEN, "progress": OFTEN, "probes": {"keep": None, "sharpness": 0.05}}
 # Draws on targets, which may be tasks.
 OWN = {"path": {"a": "${APPORTION_GOALS}/a.jsonl", "b": "${APPORTION_GOALS}/b.jsonl"}}
 NEEDED = {"upsample": {"targets": {"tasks": ["copy", "reverse"]}}}

@@ -13,18 +13,15 @@ from studies.targets.cells import FRESH_SEEDS, SEARCH_SEEDS, SEEDS, TUNING_SEEDS
 from studies.targets.fitting import dirichlets, law_of, lowest, pairs
 from studies.targets.hidden import hidden
 from studies.targets.mixtures import Misled, TwoPhases, misled
-from studies.targets.probes import Probes
 from studies.targets.quality import quality, share
 from studies.targets.suites import GENERATED, LANGUAGES, UNSEEN, Q, prerequisites, write
 from studies.targets.summarise import best_static, compared, kl, least, regret
 
 from apportion.mixtures import Feedback, TaskSizes
-from apportion.plans.plan import plan_recipe
-from apportion.plans.recipe import overridden, parse_recipe, read_yaml
+from apportion.plans.recipe import parse_recipe, read_yaml
 from apportion.plans.run import run_recipe
 from apportion.tasks.goals import DataSpec, TargetsSpec
 from apportion.tasks.spec import TasksSpec
-from tests.training.runs import TINY, ledger, run, weights
 
 SIZES = TaskSizes(("a", "b", "c"), torch.ones(3), torch.ones(3), torch.ones(3))
 GAINS = torch.tensor([0.5, -0.2, 0.1], dtype=torch.float64)
@@ -229,23 +226,3 @@ def test_a_run_is_measured_on_what_it_never_had(tmp_path):
     assert losses["deepest"] == pytest.approx(final["target"], rel=0.1)
     last = json.loads((tmp_path / "run/mixture.json").read_text())["final"]
     assert last["turn-next"] == pytest.approx(0.35) and last["sort"] == 0
-
-
-def test_a_probe_leaves_no_trace_in_the_model_and_costs_what_was_planned(tmp_path):
-    mixture = (
-        "{type: 'studies.targets.probes:Probes', steps: 2, batch: 4, examples: 4, sharpness: 1.0e-300, rounds: [%s]}"
-    )
-    probed, never = (run(tmp_path / name, f"mixture={mixture % at}") for name, at in (("probed", 0.3), ("never", 1)))
-    assert weights(probed) == weights(never)
-    assert ledger(never)["accounts"]["meta"]["flops"] == 0
-    planned = plan_recipe(parse_recipe(overridden(TINY, [f"mixture={mixture % 0.3}"])))
-    assert ledger(probed)["accounts"]["meta"]["flops"] == pytest.approx(planned.accounts["meta"]["flops"], rel=0.1)
-
-
-def test_the_mixture_goes_where_probes_lower_the_targets_loss():
-    mixture = Probes(memory=0.5)
-    state = mixture.update(mixture.init(SIZES), Feedback(0.1, alignment=torch.tensor([0.3, 0.1, -0.1]).double()))
-    first = mixture.proportions(state)
-    assert first[0] > first[1] > first[2] > 0.03
-    again = mixture.update(state, Feedback(0.3, alignment=torch.tensor([-0.2, 0.0, 0.2]).double()))
-    torch.testing.assert_close(mixture.proportions(again), torch.full((3,), 1 / 3).double())

@@ -80,8 +80,7 @@ def history(out: Path) -> list[dict]:
         "{type: adapt, refresh: 7, reads: 3}",
         "{type: adapt, refresh: 9%, reads: 3}",
         "progress",
-        # A mixture from elsewhere, which trains and puts the model back.
-        "{type: 'studies.targets.probes:Probes', rounds: [0.3, 0.6], steps: 2, batch: 4, examples: 4}",
+        "{type: probes, rounds: [0.3, 0.6], steps: 2, batch: 4, examples: 40, keep: 2}",
     ],
 )
 def test_killed_twice_equals_never_stopped(tmp_path, mixture):
@@ -91,7 +90,7 @@ def test_killed_twice_equals_never_stopped(tmp_path, mixture):
     check_the_same(recipe, whole, broken, mixture)
 
 
-@pytest.mark.parametrize("mixture", ["{type: adapt, refresh: 7, reads: 3}", "adapt"])
+@pytest.mark.parametrize("mixture", ["{type: adapt, refresh: 7, reads: 3}", "adapt", "{type: probes, batch: 4}"])
 def test_killed_twice_equals_never_stopped_with_targets_that_are_trained_on(tmp_path, targets, mixture):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"{RECIPE}targets: {targets}\n")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from apportion.mixtures.adapt import Adapt
     from apportion.mixtures.fixed import Fixed
     from apportion.mixtures.loss import Loss
+    from apportion.mixtures.probes import Probes
     from apportion.mixtures.progress import Progress
     from apportion.mixtures.proportional import Proportional
     from apportion.mixtures.temperature import Temperature
@@ -29,6 +30,7 @@ MIXTURES: Registry[Mixture] = Registry(
         "fixed": "apportion.mixtures.fixed:Fixed",
         "loss": "apportion.mixtures.loss:Loss",
         "progress": "apportion.mixtures.progress:Progress",
+        "probes": "apportion.mixtures.probes:Probes",
         "adapt": "apportion.mixtures.adapt:Adapt",
     },
 )
@@ -41,6 +43,7 @@ __all__ = [
     "Loss",
     "LossGuided",
     "Mixture",
+    "Probes",
     "Progress",
     "Proportional",
     "TaskSizes",

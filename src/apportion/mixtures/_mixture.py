@@ -135,3 +135,20 @@ class LossGuided(Mixture):
 def uniform(n: int) -> Tensor:
     """Return the uniform distribution over ``n`` tasks, (n,) float64."""
     return torch.full((n,), 1.0 / n, dtype=torch.float64)
+
+
+def on_targets(share: float, importance: Tensor, p: Tensor) -> Tensor:
+    """Return p, (T,), with ``share`` of it on the targets by importance, and what p says of the others in the rest.
+
+    p itself where there is no share, or none or all of the tasks are targets.
+
+    Args:
+        share: s, in [0, 1].
+        importance: w, (T,), 0 for a task that is no target.
+        p: A distribution, (T,).
+    """
+    targets = importance > 0
+    if not share or not targets.any() or targets.all():
+        return p
+    others = torch.where(targets, 0.0, p)
+    return share * importance / importance.sum() + (1 - share) * others / others.sum()

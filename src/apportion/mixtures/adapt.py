@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from apportion._errors import ApportionError
-from apportion.mixtures._mixture import Feedback, Mixture, State, TaskSizes
+from apportion.mixtures._mixture import Feedback, Mixture, State, TaskSizes, on_targets
 from apportion.mixtures._steps import STEPS, evidence, gathered, no_evidence
 from apportion.objectives.curves import SMOOTH, empty_curve, finite_losses, recorded, reducible
 from apportion.signals._cadence import Refresh
@@ -195,11 +195,7 @@ class Adapt(Mixture):
     def proportions(self, state: State) -> Tensor:
         """Return p, (T,); the tasks' importance before the first measurement."""
         p = (1 - self.floor) * self._before_floor(state) + self.floor / len(state["logits"])
-        own, targets = state["own"], state["own"] > 0
-        if not self.share or not targets.any() or targets.all():
-            return p
-        steered = torch.where(targets, 0.0, p)
-        return self.share * own / own.sum() + (1 - self.share) * steered / steered.sum()
+        return on_targets(self.share, state["own"], p)
 
     def _before_floor(self, state: State) -> Tensor:
         logits = state["logits"] + state["importance"].log()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from apportion._config import plain
 from apportion._errors import ApportionError
-from apportion.mixtures._mixture import Mixture, State, TaskSizes, Trial
+from apportion.mixtures._mixture import Mixture, State, TaskSizes, Trial, on_targets, uniform
 
 GRID = "grid"
 
@@ -34,8 +34,7 @@ def upsampled(share: float, importance: Tensor) -> Tensor:
             "'mixture.type: upsample' needs targets to draw more often and other tasks beside them: name some under "
             "'targets.tasks', or give 'targets.path' with 'targets.train' above 0."
         )
-    others = (~targets).double()
-    return share * importance / importance.sum() + (1 - share) * others / others.sum()
+    return on_targets(share, importance, uniform(len(importance)))
 
 
 class Upsample(Mixture):

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from apportion.tasks import EncodedCollection, TasksSpec
     from apportion.tasks.goals import TargetsSpec
 
-Reading = Literal["losses", "gradients", "backward", "states", "texts"]
-"""What a signal reads: losses of a forward pass, gradients, training's own backward pass, hidden states, or texts alone."""
+Reading = Literal["losses", "gradients", "backward", "steps", "states", "texts"]
+"""What a signal reads: losses of a forward pass, gradients, training's own backward pass, steps of its own that are taken
+back, hidden states, or texts alone."""
 READINGS: frozenset[str] = frozenset(get_args(Reading))
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from apportion.signals.in_run_alignment import InRunAlignment
     from apportion.signals.look_ahead import LookAhead
     from apportion.signals.losses import example_losses, task_losses
+    from apportion.signals.probed_gains import ProbedGains
     from apportion.signals.step_losses import StepLosses
     from apportion.signals.validation_losses import ValidationLosses
 
@@ -26,6 +27,7 @@ _HOME = {
     "AnchorTexts": "anchor_texts",
     "InRunAlignment": "in_run_alignment",
     "LookAhead": "look_ahead",
+    "ProbedGains": "probed_gains",
     "StepLosses": "step_losses",
     "ValidationLosses": "validation_losses",
     "example_losses": "losses",
@@ -44,6 +46,7 @@ __all__ = [
     "LookAhead",
     "Moment",
     "Outlook",
+    "ProbedGains",
     "Seen",
     "Signal",
     "StepLosses",

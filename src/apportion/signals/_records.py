@@ -111,6 +111,7 @@ class Feedback:
     expectation, r_i being the rate that its examples are drawn at (p_i, where p shares out examples) and u the
     objective's gradient (through the optimizer's preconditioner). Where it is read example by example, ``drawn`` (T,):
     how many of each task's were read, and ``squares`` (T,): the sum of the squares of what each adds to ``alignment``.
+    ``gains`` (T,): what some steps on each task alone took off the objective; NaN for a task that was not tried.
     """
 
     progress: float
@@ -119,6 +120,7 @@ class Feedback:
     alignment: Tensor | None = None
     drawn: Tensor | None = None
     squares: Tensor | None = None
+    gains: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Tagi(ModelKind):
         ins: lambda_2, the alignment's weight: a number, or ``sigmoid`` of the alignment loss itself.
     """
 
-    gives: ClassVar[frozenset[str]] = frozenset({"losses", "gradients", "texts"})
+    gives: ClassVar[frozenset[str]] = frozenset({"losses", "gradients", "steps", "texts"})
     timed: ClassVar[bool] = False
 
     stage: Literal["finetune", "pretrain"] = "finetune"
