@@ -19,7 +19,7 @@ from studies.slices import recorded
 from studies.targets.arms import ARMS, drawn, rivals
 from studies.targets.cells import EVERY, Cell, cells
 from studies.targets.oracle import result_of
-from studies.targets.places import DATA, data_of, known, sources
+from studies.targets.places import DATA, OF_NATURAL, data_of, known, sources
 
 HERE = Path(__file__).parent
 KEYS = ("suite", "arch", "budget", "seed", "arm")
@@ -230,13 +230,18 @@ def _geometric(ratios: Sequence[float]) -> float:
     return math.exp(mean(map(math.log, ratios)))
 
 
+TITLES = {"Generated suites": False, "Natural Instructions": True}
+
+
 def main() -> None:
     """Write the files."""
     file = HERE / "result.json"
     found = recorded(file, "cells", [r for group in places(EVERY) for r in results(group)], KEYS)
     search = recorded(file, "oracle", oracles(EVERY), ("suite", "kind"))
     file.write_text(json.dumps({"cells": found, "oracle": search}, indent=1) + "\n", encoding="utf-8")
-    (HERE / "tables.md").write_text(f"**All suites**\n\n{overall(found)}\n{table(found)}", encoding="utf-8")
+    kinds = {title: [r for r in found if (r["suite"] in OF_NATURAL) == natural] for title, natural in TITLES.items()}
+    parts = [f"**{title}**\n\n{overall(results)}" for title, results in kinds.items() if results]
+    (HERE / "tables.md").write_text("\n".join([*parts, table(found)]), encoding="utf-8")
     print((HERE / "tables.md").read_text("utf-8"))
 
 

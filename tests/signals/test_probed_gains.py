@@ -50,7 +50,8 @@ def test_a_gain_is_that_of_a_literal_copy(objective, steps, batch):
     examples = rotating(bench.targets.steer, 4, 0)
     at = objective.at(objective.init(bench.targets.importance))
     for task, pool in enumerate(bench.look_ahead):
-        chosen = rotating([pool], steps * batch, 0)
+        # A task of seven examples is gone through again.
+        chosen = [pool[k % len(pool)] for k in range(steps * batch)]
         lesson = [chosen[start : start + batch] for start in range(0, steps * batch, batch)]
         wanted = reference.gain(model, optimizer, lesson, examples, 3, at)
         assert float(found[task]) == pytest.approx(wanted, rel=1e-9, abs=1e-12)
@@ -79,7 +80,7 @@ def test_a_later_round_probes_those_that_are_drawn_most():
 
 def test_what_is_charged_is_the_price_where_all_are_probed():
     model, optimizer, bench = training()
-    signal = ProbedGains(**{**ASKED, "rounds": (0.0, 0.0)})
+    signal = ProbedGains(**{**ASKED, "rounds": (0.0, 0.0), "steps": 4})
     for _ in range(2):
         told(signal, bench, model, optimizer)
     spent, price = bench.allowance.ledger.spent("meta"), signal.price(Outlook(10, 40, None, 0.0))

@@ -107,8 +107,10 @@ class ProbedGains(TaskSignal):
         size, pad = min(self._batch, self.bench.batch_size), self.bench.pad_id
 
         def lesson(pool: Sequence[Picked]) -> list[list[Batch]]:
-            chosen = rotating([pool], self._steps * self._batch, turn)
-            starts = range(0, self._steps * self._batch, self._batch)
+            # Seen again where there are few: as many steps on each task, or their gains could not be compared.
+            count = self._steps * self._batch
+            chosen = [pool[(turn * count + k) % len(pool)] for k in range(count if pool else 0)]
+            starts = range(0, len(chosen), self._batch)
             return [batched(chosen[start : start + self._batch], size, pad) for start in starts]
 
         return [lesson(pool) for pool in self.bench.look_ahead]
