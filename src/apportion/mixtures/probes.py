@@ -30,7 +30,8 @@ class Probes(Mixture):
 
     What it optimises: sum_i p_i z_i + H(p) / sharpness over the simplex, z the gains of a round in units of their spread
     over tasks, joined with those of rounds before: p ~ exp(sharpness z), a share ``floor`` of it even.
-    Shapes: T tasks; state holds the latest gains over the largest of their round (T,), z (T,) and the importance (T,).
+    Shapes: T tasks; state holds the latest gains over the largest of their round (T,), z (T,), the importance
+    (T,), the tasks' mean supervised tokens (T,) and how many rounds were told.
     Cost, charged to `meta`: in each round ``steps`` training steps for each task that is probed, and a forward over
     ``examples`` of the targets for each. Twenty tasks at the defaults take about 1,300 training examples in the first
     round and 400 in each of the others. Memory: a second copy of what is trained and of the optimizer's state.
