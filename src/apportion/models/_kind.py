@@ -85,10 +85,12 @@ class ModelKind(Config):
     Attributes:
         gives: What signals may read of such a model.
         timed: Whether a few steps of it, on weights made up, say how long a run takes.
+        selects: Whether examples of its tasks may be left out by a selection.
     """
 
     gives: ClassVar[frozenset[str]] = READINGS
     timed: ClassVar[bool] = True
+    selects: ClassVar[bool] = True
 
     def check(self, asked: Asked) -> None:
         """Refuse a recipe whose other blocks do not go with this kind; loads neither torch nor transformers.

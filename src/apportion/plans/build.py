@@ -44,7 +44,8 @@ class Data:
 
     ``tasks``: the T that may be trained on. ``held_out``: the two halves of the validation splits of these, and after them
     of the targets that nothing is trained on from. ``targets``: what the model should be good at, of ``held_out``; all,
-    unless the recipe says otherwise. ``named``: whether it does.
+    unless the recipe says otherwise. ``named``: whether it does. ``pool``: supervised tokens of all train splits before a
+    selection, which a budget's percent is of.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -52,6 +53,7 @@ class Data:
     held_out: Targets
     targets: Targets
     findings: tuple[str, ...]
+    pool: int
     named: bool = False
 
     @property
@@ -74,6 +76,16 @@ class Data:
     def pad_id(self) -> int:
         """The padding token."""
         return int(self.tokenizer.pad_token_id)
+
+    def kept(self, rows: Sequence[np.ndarray]) -> Data:
+        """Return the data with those train examples alone, ascending ``rows`` a task; what is held out stays.
+
+        A task that keeps no example is trained on no more, and is reported on as before.
+        """
+        tasks = self.tasks.kept(rows)
+        held = self.held_out.behind(tasks.names)
+        targets = held.named(self.importance, tasks.names) if self.named else held
+        return replace(self, tasks=tasks, held_out=held, targets=targets)
 
 
 def load_data(recipe: Recipe) -> Data:
@@ -108,7 +120,8 @@ def _split(tokenizer: PreTrainedTokenizerBase, encoded: EncodedCollection) -> Da
     halves, exceptions = held_out(encoded)
     trained = [task for task in encoded.tasks if len(task.train)]
     tasks = EncodedCollection(trained, encoded.findings, encoded.fingerprint, encoded.targets)
-    return Data(tokenizer, tasks, halves, halves, (*encoded.findings, *exceptions))
+    findings = (*encoded.findings, *exceptions)
+    return Data(tokenizer, tasks, halves, halves, findings, encoded.supervised_total)
 
 
 def read_budget(recipe: Recipe, data: Data, method: Mixture) -> Budget:
@@ -117,7 +130,7 @@ def read_budget(recipe: Recipe, data: Data, method: Mixture) -> Budget:
     Raises:
         ApportionError: No budget, or more than there is to train on.
     """
-    budget = Budget.parse(recipe.budget, data.tasks.supervised_total)
+    budget = Budget.parse(recipe.budget, data.pool)
     if budget.unit != "flops":
         check_epochs(recipe, data, method, budget, [getattr(task.train, budget.unit) for task in data.tasks.tasks])
     return budget
@@ -237,15 +250,23 @@ def recomputes(args: TrainingArguments) -> bool:
     return bool(args.activation_checkpointing or args.gradient_checkpointing)
 
 
-def assemble(recipe: Recipe, data: Data, prices: Prices, output: Path) -> Setup:
+def assemble(recipe: Recipe, data: Data, prices: Prices, output: Path, ledger: Ledger | None = None) -> Setup:
     """Put ledger, draws and runners together for a model with these prices.
+
+    Args:
+        recipe: What to run.
+        data: Its tasks.
+        prices: Of its model's passes.
+        output: The run folder.
+        ledger: The run's, where something was spent before; else a new one.
 
     Raises:
         ApportionError: A budget, mixture, weighting or training argument that does not fit.
     """
     method, weighting = recipe.method(), recipe.weighting()
     args = recipe.arguments(output)
-    ledger = Ledger(read_budget(recipe, data, method))
+    budget = read_budget(recipe, data, method)
+    ledger = ledger or Ledger(budget)
     report = report_batches(recipe, data, args)
     bench = Bench(
         tasks=data.tasks,

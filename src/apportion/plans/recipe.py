@@ -17,6 +17,7 @@ from apportion.mixtures import MIXTURES
 from apportion.models import KINDS
 from apportion.models.specs import LoraSpec, ModelSpec
 from apportion.objectives import OBJECTIVES
+from apportion.selections import SELECTIONS
 from apportion.tasks import TasksSpec
 from apportion.tasks.goals import TargetsSpec
 from apportion.weights import WEIGHTS
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from apportion.mixtures._mixture import Mixture
     from apportion.models import ModelKind
     from apportion.objectives._objective import Objective
+    from apportion.selections._selection import Selection
     from apportion.weights._weighting import Weighting
 
 # A block may be given by its one word; this is the key that the word stands for.
@@ -83,12 +85,6 @@ class ValidationSpec(Config):
         return self.every or CADENCES[0]
 
 
-class SelectionSpec(Config):
-    """Which examples are kept; this version keeps all."""
-
-    type: Literal["all"] = "all"
-
-
 class Recipe(Config):
     """One run, as the YAML file says it."""
 
@@ -99,8 +95,8 @@ class Recipe(Config):
     budget: str | int | float | dict[str, str | int | float]
     targets: TargetsSpec | None = None
     objective: dict[str, Any] = Field(default_factory=dict, validate_default=True)
-    selection: SelectionSpec = SelectionSpec()
-    mixture: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
+    selection: dict[str, Any] = Field(default_factory=lambda: {"type": "all"})
+    mixture: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     weights: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
     packing: bool = False
     validation: ValidationSpec = ValidationSpec()
@@ -141,6 +137,13 @@ class Recipe(Config):
         # Of targets the mean counts; tasks that are wanted alike should be learnt, each as far as it can be.
         return value or {"type": "reducible" if info.data.get("targets") is None else "mean"}
 
+    @field_validator("mixture")
+    @classmethod
+    def _mixture(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        # What was selected is trained on as it is; of everything, all tasks alike.
+        selects = (info.data.get("selection") or {}).get("type") not in (None, "all")
+        return value or {"type": "proportional" if selects else "uniform"}
+
     def model_kind(self) -> ModelKind:
         """Return the kind of model the recipe names."""
         return KINDS.build(self.kind, "kind")
@@ -148,6 +151,10 @@ class Recipe(Config):
     def aim(self) -> Objective:
         """Return the objective the recipe names."""
         return OBJECTIVES.build(self.objective, "objective")
+
+    def chosen(self) -> Selection:
+        """Return the selection the recipe names."""
+        return SELECTIONS.build(self.selection, "selection")
 
     def method(self) -> Mixture:
         """Return the mixture the recipe names."""
@@ -163,6 +170,7 @@ class Recipe(Config):
         chosen = {
             "kind": self.model_kind(),
             "objective": self.aim(),
+            "selection": self.chosen(),
             "mixture": self.method(),
             "weights": self.weighting(),
         }
@@ -241,6 +249,7 @@ def sketch(values: Mapping[str, Any]) -> Recipe:
     """
     recipe = validate(Recipe, {k: v for k, v in values.items() if k != "arms"}, "")
     OBJECTIVES.check(recipe.objective)
+    SELECTIONS.check(recipe.selection)
     MIXTURES.check(recipe.mixture)
     WEIGHTS.check(recipe.weights)
     known = declared("transformers.training_args:TrainingArguments")
@@ -268,6 +277,7 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     # Code of the user's own is run last, when nothing else is wrong.
     families = (
         (recipe.objective, recipe.aim),
+        (recipe.selection, recipe.chosen),
         (recipe.mixture, recipe.method),
         (recipe.weights, recipe.weighting),
         (recipe.kind, recipe.model_kind),
@@ -276,6 +286,8 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
         build()
     kind = recipe.model_kind()
     kind.check(recipe)
+    if not (kind.selects or recipe.chosen().keeps_all):
+        raise kind.refusal("'selection'")
     _check_needs(recipe, kind)
     return recipe
 

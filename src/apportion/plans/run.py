@@ -19,6 +19,7 @@ from apportion.models import Child
 from apportion.models.sizes import check_memory
 from apportion.plans.build import Data, load_data
 from apportion.plans.recipe import Recipe, parse_recipe
+from apportion.plans.selecting import FILE, WORK, Selecting
 from apportion.plans.spending import with_cadence
 from apportion.plans.stages import Costs, Stage, expect, together
 from apportion.plans.training import Training
@@ -40,7 +41,7 @@ class Run:
 
 
 class Staged:
-    """A run as its stages, in their order: those before, and the training.
+    """A run as its stages, in their order: the selection, the runs before, and the training.
 
     Attributes:
         stages: All of them, the training last.
@@ -52,13 +53,36 @@ class Staged:
     """
 
     def __init__(self, recipe: Recipe, data: Data, out: Path) -> None:
+        self._data = data
         self.training = Training(recipe, data, out)
         self.ledger = self.training.setup.ledger
+        self._first: tuple[Stage, ...] = ()
+        self._selecting: Selecting | None = None
+        if not recipe.chosen().keeps_all:
+            model = self.training
+            self._selecting = Selecting(
+                recipe, data, out / FILE, out / WORK, model.shapes, model.setup.prices, lambda: model.model
+            )
+            self._first = (self._selecting,)
+            self._train_on_kept()
+        else:
+            self.stages = (*self._children(), self.training)
+
+    def _train_on_kept(self) -> None:
+        """Let training have what is selected, or before that is known as much by chance."""
+        selecting, training = self._selecting, self.training
+        assert selecting is not None
+        rows = selecting.kept() if selecting.finished else selecting.expected()
+        drawn = {"type": "random", "limit": {"examples": sum(map(len, rows))}}
+        training.take(self._data.kept(rows), selecting.block if selecting.finished else drawn, self.ledger)
+        training.selected = selecting.summary() if selecting.finished else None
+        self.stages = (*self._first, *self._children(), training)
+
+    def _children(self) -> list[ChildRun]:
         # In FLOPs all accounts are paid from one budget, and a child is held to what it was priced at.
         bounded = self.ledger.budget.unit == "flops"
         children = (*self.training.children, *self.training.trials.values())
-        before = [ChildRun(child, bounded=bounded) for child in children]
-        self.stages: tuple[Stage, ...] = (*before, self.training)
+        return [ChildRun(child, bounded=bounded) for child in children]
 
     def check(self) -> None:
         """Check every stage, each with what those before it are expected to spend.
@@ -91,7 +115,11 @@ class Staged:
 
     def run(self, folder: RunFolder | None, show: Show | None) -> None:
         """Run every stage; arguments and errors are `Stage.run`'s."""
-        for stage in self.stages:
+        for stage in self._first:
+            stage.run(self.ledger, folder, show)
+        if self._selecting is not None:
+            self._train_on_kept()  # from here on it is known
+        for stage in self.stages[len(self._first) :]:
             stage.run(self.ledger, folder, show)
 
 

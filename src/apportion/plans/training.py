@@ -61,15 +61,30 @@ class Training(Stage):
     name = "train"
 
     def __init__(self, recipe: Recipe, data: Data, out: Path) -> None:
-        self.recipe, self.data, self._out = recipe, data, out
+        self.recipe, self._out = recipe, out
         self.kind = recipe.model_kind()
         self.shapes = make_model(recipe, data, meta=True)
         self.children = self.kind.children(recipe, data.tasks.names, out)
-        self.trials = trials_of(recipe, data, out)
-        self.setup = assemble(recipe, data, self.kind.prices(self.shapes), out)
         self.expected: Expected | None = None
         self.summary: dict[str, Any] = {}
-        self._model: nn.Module | None = None
+        self.selected: dict[str, Any] | None = None
+        self.model: nn.Module | None = None
+        self.take(data, recipe.selection)
+
+    def take(self, data: Data, selection: Mapping[str, Any], ledger: Ledger | None = None) -> None:
+        """Train on these data; the ledger goes on.
+
+        Args:
+            data: The tasks, or what a selection left of them.
+            selection: The block by which a trial finds the same examples.
+            ledger: The run's; a new one where None.
+
+        Raises:
+            ApportionError: A budget or method that does not fit them.
+        """
+        self.data = data
+        self.trials = trials_of(self.recipe, data, self._out, selection)
+        self.setup = assemble(self.recipe, data, self.kind.prices(self.shapes), self._out, ledger)
 
     @property
     def finished(self) -> bool:
@@ -89,7 +104,7 @@ class Training(Stage):
 
     def load(self) -> None:
         """Load the model's weights."""
-        self._model = make_model(self.recipe, self.data)
+        self.model = make_model(self.recipe, self.data)
 
     def run(self, ledger: Ledger, folder: RunFolder | None, show: Show | None) -> None:
         """Train, from the newest checkpoint on where there is one; errors are `Stage.run`'s."""
@@ -114,10 +129,10 @@ class Training(Stage):
             weights=setup.weights.summary,
             show=show if folder else None,
         )
-        assert self._model is not None, "a stage is loaded before it is run"
-        trainer = make_trainer(self._model, data, setup, recorder, self._out)
+        assert self.model is not None, "a stage is loaded before it is run"
+        trainer = make_trainer(self.model, data, setup, recorder, self._out)
         checkpoint = told(_checkpoint_of(folder) if folder else "")
-        self.kind.prepare(self._model, self.children, data.tasks.names)
+        self.kind.prepare(self.model, self.children, data.tasks.names)
         _charge(ledger, setup.prices.ahead())
         trainer.train(resume_from_checkpoint=checkpoint or None)
         recorder.finish(trainer.model)
@@ -128,6 +143,8 @@ class Training(Stage):
             self.summary["findings"].append(f"Trials of '{recipe.mixture['type']}' ended at a loss of: {tried}.")
         before = (*self.children, *self.trials.values())
         self.summary["seconds"] = round(self.summary["seconds"] + sum(map(_seconds, before)), 3)
+        if self.selected is not None:
+            self.summary["selection"] = self.selected
         self.summary["final"] |= of_validation(
             validation["tasks"], self.summary["final"]["validation"], data.importance
         )
@@ -136,15 +153,19 @@ class Training(Stage):
             _close(folder, recipe, data, setup, trainer, self.summary)
 
 
-def trials_of(recipe: Recipe, data: Data, out: Path) -> dict[str, Child]:
-    """Return the runs that the recipe's mixture asks for: the recipe with another mixture and a part of the budget."""
+def trials_of(recipe: Recipe, data: Data, out: Path, selection: Mapping[str, Any]) -> dict[str, Child]:
+    """Return the runs that the recipe's mixture asks for: the recipe with another mixture and a part of the budget.
+
+    What the run selected is not selected again: ``selection`` says where a trial finds it.
+    """
     found = {}
     for name, trial in recipe.method().ask().items():
-        budget = Budget.parse(recipe.budget, data.tasks.supervised_total)
+        budget = Budget.parse(recipe.budget, data.pool)
         limit = trial.budget * budget.limit
         part = f"{limit:.4g} FLOPs" if budget.unit == "flops" else f"{max(int(limit), 1)} {budget.unit}"
         key = "total" if budget.unit == "flops" else budget.unit
         values = {**recipe.resolved(), "mixture": dict(trial.mixture), "budget": {key: part}}
+        values["selection"] = dict(selection)
         values["validation"] = {**values["validation"], "every": 1.0, "half": "steer"}
         found[name] = Child(out / TRIALS / name, values, data.tasks.names)
     return found

@@ -13,6 +13,8 @@ from apportion.tasks.batches import Batch
 
 Positions = Literal["all", "prompt", "completion"]
 
+EPS = 1e-8
+
 
 @contextmanager
 def last_states(model: nn.Module) -> Iterator[list[Tensor]]:
@@ -67,3 +69,25 @@ def _rows(batch: Batch) -> Tensor:
     row = torch.arange(len(segments), device=segments.device).repeat_interleave(segments.shape[1])
     rows = segments.new_zeros(max(len(batch), 1))  # an empty batch has a row all the same
     return rows.scatter_reduce(0, segments.flatten(), row, "amin", include_self=False)[: len(batch)]
+
+
+def position_weighted_mean(states: Tensor, members: Tensor) -> Tensor:
+    """Return phi = sum_j (j / sum j) h_j for each example, (B, d); zeros for one without tokens.
+
+    Args:
+        states: h, the last-layer states of the row that each example stands in, (B, L, d).
+        members: Which positions of it are the example's tokens, (B, L) bool; j counts these, in their order.
+
+    Only an example's own tokens are counted, so padding, its side and the examples packed beside it do not matter.
+    Computed in fp32 (fp64 for fp64 states). Source: ADAPT weights, arXiv 2605.05227, equation 9.
+    """
+    dtype = torch.promote_types(states.dtype, torch.float32)
+    ranks = (members.cumsum(1) * members).to(dtype)
+    weights = ranks / ranks.sum(1, keepdim=True).clamp(min=1)
+    return torch.bmm(weights[:, None], states.to(dtype)).squeeze(1)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Return each row of (B, d) divided by max(its norm, eps)."""
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / norms.clamp(min=EPS)

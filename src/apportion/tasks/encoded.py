@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,16 +29,21 @@ class EncodedSplit:
     ``supervised`` and ``processed`` are (n,) int64: labelled tokens, and all tokens, of each example. The file holds one
     int32 a token: the id ``t`` where it is context, ``~t`` (below zero) where it is supervised. ``keys`` is (n,) uint64:
     examples of one prompt, or conversations of one opening, have the same.
+
+    Args:
+        batch: The split as it lies in the file.
+        rows: Those of its examples that are in this split, ascending; all of them where None.
     """
 
-    def __init__(self, batch: pa.RecordBatch) -> None:
+    def __init__(self, batch: pa.RecordBatch, rows: np.ndarray | None = None) -> None:
         tokens = batch.column("tokens")
+        self._batch, self._rows = batch, rows
         self._offsets: np.ndarray = tokens.offsets.to_numpy()
         self._tokens: np.ndarray = tokens.values.to_numpy()
-        self._ids = batch.column("id")
-        self.supervised: np.ndarray = batch.column("supervised").to_numpy()
-        self.processed: np.ndarray = batch.column("processed").to_numpy()
-        self.keys: np.ndarray = batch.column("key").to_numpy()
+        chosen = slice(None) if rows is None else rows
+        self.supervised: np.ndarray = batch.column("supervised").to_numpy()[chosen]
+        self.processed: np.ndarray = batch.column("processed").to_numpy()[chosen]
+        self.keys: np.ndarray = batch.column("key").to_numpy()[chosen]
 
     @classmethod
     def from_arrays(
@@ -57,8 +62,18 @@ class EncodedSplit:
     @cached_property
     def ids(self) -> list[str]:
         """The examples' ids, in order."""
-        ids: list[str] = self._ids.to_pylist()
+        ids: list[str] = self.id_column.to_pylist()
         return ids
+
+    @property
+    def id_column(self) -> pa.Array:
+        """The same where they lie, (n,) large strings."""
+        column = self._batch.column("id")
+        return column if self._rows is None else column.take(pa.array(self._rows))
+
+    def subset(self, rows: np.ndarray) -> EncodedSplit:
+        """Return the split of the examples at ``rows``, ascending; their tokens stay where they lie."""
+        return EncodedSplit(self._batch, rows if self._rows is None else self._rows[rows])
 
     def example(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Return example ``i`` as ``(input_ids, labels)``, (length,) int64 each.
@@ -67,7 +82,8 @@ class EncodedSplit:
         """
         if not 0 <= i < len(self):
             raise IndexError(f"example {i} of a split of {len(self)}")
-        signed = self._tokens[self._offsets[i] : self._offsets[i + 1]].astype(np.int64)
+        at = i if self._rows is None else self._rows[i]
+        signed = self._tokens[self._offsets[at] : self._offsets[at + 1]].astype(np.int64)
         labelled = signed < 0
         tokens = np.where(labelled, ~signed, signed)
         return tokens, np.where(labelled, tokens, IGNORED)
@@ -114,6 +130,13 @@ class EncodedCollection:
     def supervised_total(self) -> int:
         """Supervised tokens in all train splits: one epoch of everything."""
         return sum(int(task.train.supervised.sum()) for task in self.tasks)
+
+    def kept(self, rows: Sequence[np.ndarray]) -> EncodedCollection:
+        """Return the tasks with those train examples alone, ascending ``rows`` a task; one that keeps none is left out."""
+        tasks = [
+            replace(task, train=task.train.subset(of)) for task, of in zip(self.tasks, rows, strict=True) if len(of)
+        ]
+        return EncodedCollection(tasks, self.findings, self.fingerprint, self.targets)
 
     def counts(self) -> dict[str, dict[str, dict[str, int]]]:
         """Return, by task and split, the number of examples, supervised tokens and processed tokens."""

@@ -47,13 +47,20 @@ class Targets:
         for name in importance:
             if name not in self.names:
                 raise ApportionError(f"Unknown task '{name}' under 'targets.tasks'{nearest(name, self.names)}.")
-        chosen = [i for i, name in enumerate(self.names) if name in importance]
+        return self._chosen([i for i, name in enumerate(self.names) if name in importance], importance, tasks)
+
+    def behind(self, tasks: tuple[str, ...]) -> Targets:
+        """Return the same with those of ``tasks``, names in these's order, first: what is not trained on comes after."""
+        order = sorted(range(len(self.names)), key=lambda i: self.names[i] not in tasks)
+        return self._chosen(order, dict(zip(self.names, self.importance.tolist(), strict=True)), tasks)
+
+    def _chosen(self, places: Sequence[int], importance: Mapping[str, float], tasks: tuple[str, ...]) -> Targets:
         # What is picked names the target that it is of.
         report, steer = (
-            [[(at, split, index) for _, split, index in halves[i]] for at, i in enumerate(chosen)]
+            [[(at, split, index) for _, split, index in halves[i]] for at, i in enumerate(places)]
             for halves in (self.report, self.steer)
         )
-        names = tuple(self.names[i] for i in chosen)
+        names = tuple(self.names[i] for i in places)
         weights = torch.tensor([importance[name] for name in names], dtype=torch.float64)
         return Targets(names, weights, report, steer, are_tasks=names == tasks)
 

@@ -5,36 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from apportion.signals._records import Seen
 from apportion.signals.anchor_states import AnchorStates
-from apportion.signals.hidden_states import Positions
-from apportion.weights._weighting import EPS, Anchored, sigmoid_weights
-
-
-def position_weighted_mean(states: Tensor, members: Tensor) -> Tensor:
-    """Return phi = sum_j (j / sum j) h_j for each example, (B, d); zeros for one without tokens.
-
-    Args:
-        states: h, the last-layer states of the row that each example stands in, (B, L, d).
-        members: Which positions of it are the example's tokens, (B, L) bool; j counts these, in their order.
-
-    Only an example's own tokens are counted, so padding, its side and the examples packed beside it do not matter.
-    Computed in fp32 (fp64 for fp64 states). Source: ADAPT weights, arXiv 2605.05227, equation 9.
-    """
-    dtype = torch.promote_types(states.dtype, torch.float32)
-    ranks = (members.cumsum(1) * members).to(dtype)
-    weights = ranks / ranks.sum(1, keepdim=True).clamp(min=1)
-    return torch.bmm(weights[:, None], states.to(dtype)).squeeze(1)
-
-
-def unit(vectors: Tensor) -> Tensor:
-    """Return each row of (B, d) divided by max(its norm, eps)."""
-    norms: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-    return vectors / norms.clamp(min=EPS)
+from apportion.signals.hidden_states import Positions, position_weighted_mean, unit
+from apportion.weights._weighting import Anchored, sigmoid_weights
 
 
 def similarity(embeddings: Tensor, anchor: Tensor, centred: bool) -> Tensor:

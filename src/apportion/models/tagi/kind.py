@@ -64,6 +64,7 @@ class Tagi(ModelKind):
 
     gives: ClassVar[frozenset[str]] = frozenset({"losses", "gradients", "steps", "texts"})
     timed: ClassVar[bool] = False
+    selects: ClassVar[bool] = False
 
     stage: Literal["finetune", "pretrain"] = "finetune"
     start: str | None = None
