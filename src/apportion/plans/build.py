@@ -45,7 +45,7 @@ class Data:
     ``tasks``: the T that may be trained on. ``held_out``: the two halves of the validation splits of these, and after them
     of the targets that nothing is trained on from. ``targets``: what the model should be good at, of ``held_out``; all,
     unless the recipe says otherwise. ``named``: whether it does. ``pool``: supervised tokens of all train splits before a
-    selection, which a budget's percent is of.
+    selection, which a budget's percent is of. ``judged``: the tasks that there were before it, which all runs are compared by.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -54,6 +54,7 @@ class Data:
     targets: Targets
     findings: tuple[str, ...]
     pool: int
+    judged: tuple[str, ...]
     named: bool = False
 
     @property
@@ -121,7 +122,7 @@ def _split(tokenizer: PreTrainedTokenizerBase, encoded: EncodedCollection) -> Da
     trained = [task for task in encoded.tasks if len(task.train)]
     tasks = EncodedCollection(trained, encoded.findings, encoded.fingerprint, encoded.targets)
     findings = (*encoded.findings, *exceptions)
-    return Data(tokenizer, tasks, halves, halves, findings, encoded.supervised_total)
+    return Data(tokenizer, tasks, halves, halves, findings, encoded.supervised_total, tasks.names)
 
 
 def read_budget(recipe: Recipe, data: Data, method: Mixture) -> Budget:

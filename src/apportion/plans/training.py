@@ -118,7 +118,8 @@ class Training(Stage):
         recorder = Recorder(
             data.held_out.names,
             setup.report,
-            tasks=len(data.tasks),
+            tasks=data.tasks.names,
+            judged=data.judged,
             importance=data.importance,
             every=recipe.validation.cadence,
             ledger=ledger,

@@ -1,13 +1,12 @@
 """Read `<grad l_k, u>` for every example from the ordinary training backward: one more matmul a layer.
 
 A module that is linear in its own parameters, with input a and output gradient b, contributes sum(b * module_u(a)) to an
-example's product, where module_u is the module with u in place of its parameters. The input is saved through autograd,
-so activation recomputation, any attention kernel and mixed precision work unchanged.
+example's product, where module_u is the module with u in place of its parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -18,15 +17,8 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from apportion._errors import ApportionError
+from apportion.signals._backward import BackwardRead
 from apportion.tasks.batches import Batch
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return type(module).__name__.endswith("Norm") and all(p.dim() == 1 for p in module.parameters(recurse=False))
-
-
-def _supported(module: nn.Module) -> bool:
-    return isinstance(module, (nn.Linear, Conv1D, nn.Embedding)) or _is_norm(module)
 
 
 def linear_product(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
@@ -55,47 +47,20 @@ def by_example(terms: Tensor, segments: Tensor | None, n_examples: int) -> Tenso
     return by_position.new_zeros(n_examples).index_add(0, segments.flatten(), by_position.flatten())
 
 
-class _Tap(torch.autograd.Function):
-    """Identity on a module's output whose backward hands (input, output gradient) to the reader."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, a: Tensor, receive: Callable[[Tensor, Tensor], None]) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(a)
-        ctx.receive = receive
-        return output.view_as(output)
-
-    @staticmethod
-    def backward(ctx: Any, b: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
-        ctx.receive(ctx.saved_tensors[0], b)
-        return b, None, None
-
-
-class InRunRead:
+class InRunRead(BackwardRead):
     """Collects `<grad L, u>` split by example while L's backward runs.
 
     Raises:
         ApportionError: A trainable parameter sits in a module this reading does not know; the message names it.
     """
 
+    who = "The mixture's 'in_run' estimator"
+    instead = "set mixture.estimator to 'forward'"
+
     def __init__(self, model: nn.Module) -> None:
-        self._modules = {
-            name: module
-            for name, module in model.named_modules()
-            if any(p.requires_grad for p in module.parameters(recurse=False))
-        }
-        for name, module in self._modules.items():
-            if not _supported(module):
-                raise ApportionError(
-                    f"The mixture's 'in_run' estimator cannot read the trainable parameters of '{name}' "
-                    f"({type(module).__name__}); freeze them, or set mixture.estimator to 'forward'."
-                )
-        self._names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+        super().__init__(model)
         self._direction: dict[str, Tensor] = {}
         self._scores: Tensor | None = None
-        self._segments: Tensor | None = None
-        self._rows = torch.Size()
-        self._axes: dict[str, int] = {}
-        self._reading = False
 
     def set_direction(self, direction: Mapping[str, Tensor]) -> None:
         """Set u, by parameter name, for the batches to come."""
@@ -109,60 +74,22 @@ class InRunRead:
         """
         wide = any(u.dtype == torch.float64 for u in self._direction.values())
         scores = torch.zeros(len(batch), device=device, dtype=torch.float64 if wide else torch.float32)
-        with self._watching(scores, batch.input_ids.shape, batch.segments.to(device) if batch.packed else None):
+        segments = batch.segments.to(device) if batch.packed else None
+        with self._collecting(scores, batch.input_ids.shape, segments):
             yield scores
 
     @contextmanager
-    def _watching(self, scores: Tensor, rows: torch.Size, segments: Tensor | None) -> Iterator[None]:
-        handles = [
-            module.register_forward_hook(self._hook(name, module), with_kwargs=True)
-            for name, module in self._modules.items()
-        ]
-        self._scores, self._rows, self._segments, self._reading = scores, rows, segments, True
+    def _collecting(self, scores: Tensor, rows: torch.Size, segments: Tensor | None) -> Iterator[None]:
+        self._scores = scores
         try:
-            yield
+            with self._watching(rows, segments):
+                yield
         finally:
-            self._scores, self._segments, self._reading = None, None, False
-            for handle in handles:
-                handle.remove()
+            self._scores = None
 
-    def _hook(self, name: str, module: nn.Module) -> Callable[..., Tensor | None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], given: dict[str, Any], output: Tensor) -> Tensor | None:
-            if not self._reading or not output.requires_grad:
-                return None
-            a = args[0]
-            if isinstance(module, nn.Embedding) and len(output) == 1 < self._rows[0]:
-                # Learned positions are looked up once for all rows, which then share them: one look-up a row.
-                output, a = (x.expand(self._rows[0], *x.shape[1:]) for x in (output, a))
-
-            def receive(a: Tensor, b: Tensor) -> None:
-                assert self._scores is not None
-                self._scores += self._product(module, *self._apart(name, a.detach(), b.detach()), args[1:], given)
-
-            return _Tap.apply(output, a, receive)
-
-        return hook
-
-    def _apart(self, name: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a module's input and output gradient as (R, L, ...), or (R, ...) where a row is an example."""
-        if b.dim() == 2 and len(a) == len(b) == self._rows.numel() > self._rows[0]:
-            a, b = (x.unflatten(0, self._rows) for x in (a, b))  # OPT lays its rows end to end
-        if self._segments is not None:
-            axis = self._axis_of_positions(name, b.shape, self._rows)
-            return a.movedim(axis, 1), b.movedim(axis, 1)
-        if len(b) != self._rows[0]:
-            raise _not_apart(name)
-        return a, b
-
-    def _axis_of_positions(self, name: str, shape: torch.Size, rows: torch.Size) -> int:
-        """Return 1, or 2 where the heads come first, as in Gemma's norms of queries and keys."""
-        found = [axis for axis in (1, 2) if axis < len(shape) - 1 and shape[axis] == rows[1]]
-        if len(found) == 1:
-            self._axes[name] = found[0]
-        # A row as long as there are heads does not tell, but a module never changes its order.
-        if not found or shape[0] != rows[0] or name not in self._axes:
-            raise _not_apart(name)
-        return self._axes[name]
+    def _receive(self, module: nn.Module, a: Tensor, b: Tensor, more: tuple[Any, ...], given: dict[str, Any]) -> None:
+        assert self._scores is not None
+        self._scores += self._product(module, a, b, more, given)
 
     @torch.no_grad()
     def _product(self, module: nn.Module, a: Tensor, b: Tensor, more: tuple[Any, ...], given: dict[str, Any]) -> Tensor:
@@ -195,13 +122,6 @@ class InRunRead:
         return by_example(terms, self._segments, len(self._scores))
 
 
-def _not_apart(name: str) -> ApportionError:
-    return ApportionError(
-        f"'{name}' does not keep examples apart in its first dimensions, so the mixture's 'in_run' estimator cannot "
-        "read it; set mixture.estimator to 'forward', or 'packing' to false."
-    )
-
-
 def check_readable(shapes: nn.Module, packed: bool) -> None:
     """Refuse a model that `InRunRead` cannot read, by reading it once on shapes alone.
 
@@ -222,7 +142,9 @@ def check_readable(shapes: nn.Module, packed: bool) -> None:
     tokens = torch.ones(rows, dtype=torch.int64, device="meta")
     model.set_attn_implementation("eager")
     try:
-        with reader._watching(torch.zeros(rows[0], device="meta"), rows, torch.zeros_like(tokens) if packed else None):
+        with reader._collecting(
+            torch.zeros(rows[0], device="meta"), rows, torch.zeros_like(tokens) if packed else None
+        ):
             model(input_ids=tokens, attention_mask=tokens, use_cache=False).logits.sum().backward()
     except RuntimeError as error:
         if "inplace" not in str(error):

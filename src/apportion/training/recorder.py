@@ -40,8 +40,9 @@ class Recorder(Part):
     """Validates every ``every`` of the budget, records every hundredth of it.
 
     Args:
-        names: Names of what is validated: the tasks in the collection's order, then targets that are none of them.
-        tasks: How many of these are tasks.
+        names: Names of what is validated.
+        tasks: Those of them that are drawn from, in the mixture's order; all of them where None.
+        judged: The tasks that the macro loss is the mean of: those that are drawn from, unless a selection leaves fewer.
         importance: Of each target by name; empty where the recipe names none.
         batches: The reporting half of the validation splits; charged to `validation` at each measurement.
         every: Share of the budget between validations.
@@ -66,7 +67,8 @@ class Recorder(Part):
         names: Sequence[str],
         batches: Sequence[Batch],
         *,
-        tasks: int | None = None,
+        tasks: Sequence[str] | None = None,
+        judged: Sequence[str] | None = None,
         importance: Mapping[str, float] | None = None,
         every: float,
         ledger: Ledger,
@@ -78,7 +80,9 @@ class Recorder(Part):
         show: Show | None = None,
     ) -> None:
         self._names, self._batches, self._every = list(names), list(batches), every
-        self._tasks, self._importance = list(names[:tasks]), dict(importance or {})
+        self._tasks, self._importance = list(names if tasks is None else tasks), dict(importance or {})
+        self._judged = self._tasks if judged is None else list(judged)
+        self._places = [self._names.index(name) for name in self._judged]
         self._ledger, self._affords = ledger, affords
         self._proportions, self._weights = proportions, weights
         self._append, self._show = append, show
@@ -146,7 +150,7 @@ class Recorder(Part):
         if losses is not None:
             measured = self._measured(losses)
             found = dict(zip(self._names, losses.tolist(), strict=True))
-            record |= {"validation": {name: found[name] for name in self._tasks}, **measured}
+            record |= {"validation": {name: found[name] for name in self._judged}, **measured}
             if self._importance:
                 record["targets"] = {name: found[name] for name in self._importance}
             self._keep(step, record, measured)
@@ -159,7 +163,7 @@ class Recorder(Part):
 
     def _measured(self, losses: Tensor) -> dict[str, float | None]:
         """Return what one number says of the losses (N,): over the tasks, and over targets and the tasks that are none."""
-        tasks = losses[: len(self._tasks)]
+        tasks = losses[self._places]
         measured: dict[str, float | None] = {
             "macro": float(tasks.mean()),
             "worst": float(tasks.max()),
@@ -167,7 +171,7 @@ class Recorder(Part):
         }
         if self._importance:
             weights = torch.tensor([self._importance.get(name, 0.0) for name in self._names]).to(losses)
-            others = tasks[weights[: len(tasks)] == 0]
+            others = tasks[weights[self._places] == 0]
             measured["target"] = float((weights * losses).sum() / weights.sum())
             measured["others"] = float(others.mean()) if len(others) else None
         return measured
