@@ -1,5 +1,7 @@
 """The front against its definition, pair by pair."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +29,7 @@ def test_on_the_front_is_what_nothing_dominates(points):
 @given(POINTS)
 def test_along_the_front_cost_rises_and_loss_falls(points):
     steps = [points[name] for name in front(points)]
-    assert all(a == b or (a[0] < b[0] and a[1] > b[1]) for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a == b or (a[0] < b[0] and a[1] > b[1]) for a, b in pairwise(steps))
 
 
 @given(POINTS, st.randoms(use_true_random=False))
