@@ -36,6 +36,20 @@ def mixture(arm, tasks, progress):
     return {task: value / sum(raw) for task, value in zip(tasks, raw, strict=True)}
 
 
+def selection(tasks, keeps=0.2):
+    """Return what a summary says of a selection that kept about this share of each task's examples."""
+    pools = {task: size // 50 for task, size in zip(tasks, sizes(tasks), strict=True)}
+    parts = {task: {"pool": n, "kept": int(keeps * n)} for task, n in pools.items()}
+    pool, kept = (sum(part[key] for part in parts.values()) for key in ("pool", "kept"))
+    return {
+        "type": "bm25",
+        "pool": {"examples": pool, "supervised": 50 * pool, "processed": 300 * pool},
+        "kept": {"examples": kept, "supervised": 50 * kept, "processed": 300 * kept},
+        "tasks": parts,
+        "reasons": {"near a target": kept - 3, "as filler": 3},
+    }
+
+
 def n_eff(shares):
     return math.exp(-sum(p * math.log(p) for p in shares.values() if p > 0))
 
@@ -120,7 +134,8 @@ def write_run(path, arm, seed=0, tasks=TASKS, records=100, limit=60_000, **chang
     """Write a run; ``changes``: stop (a share: unfinished), validated, padding, rise (overfitting), shares (a function),
     weights (a function of the progress: mean, std and ess), counts (validation examples by task, else 32), spread (of the
     losses of single examples), shift (what is added to the final loss, by task), old (nothing is kept of the examples),
-    plain and advice (of the mixture), fingerprint and recipe (blocks of the recipe), targets (importance by name)."""
+    plain and advice (of the mixture), fingerprint and recipe (blocks of the recipe), targets (importance by name),
+    selection (the summary's)."""
     stop, padding = changes.get("stop"), changes.get("padding", 0.11)
     shares = changes.get("shares") or (lambda progress: mixture(arm, tasks, progress))
     targets = changes.get("targets", {})
@@ -187,7 +202,8 @@ def methods(arm, changes):
 
 
 def summary_file(arm, seed, record, final, best, budget, changes):
-    return ({} if changes.get("old") else {"methods": methods(arm, changes)}) | {
+    chosen = {"selection": changes["selection"]} if "selection" in changes else {}
+    return ({} if changes.get("old") else {"methods": methods(arm, changes)} | chosen) | {
         "method": arm,
         "seed": seed,
         "budget": budget,

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from apportion.reports import write_report
-from tests.reports.synthetic import write_comparison, write_run
+from tests.reports.synthetic import TASKS, selection, write_comparison, write_run
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -28,6 +28,10 @@ FLAGS = [
     "--dump-dom",
 ]
 
+# Twelve arms, six of which end alike and cost alike, so that their marks lie on each other.
+MANY = ("uniform", "proportional", "temperature", "adapt", "loss", "random-20")
+MANY += ("upsample", "probes", "progress", "adapt-paper", "fixed", "a-name-of-18-chars")
+
 # The report stands in a frame of the width asked for, since a window cannot be as narrow as a phone.
 FRAME = """<!doctype html><body style="margin:0"><iframe src="report.html" style="width:%dpx;height:900px;border:0"></iframe>
 <pre id="seen"></pre><script>
@@ -41,10 +45,15 @@ frame.onload = () => {
     .map((e) => parseFloat(view.getComputedStyle(e).fontSize) * e.ownerSVGElement.getScreenCTM().a);
   const chart = page.querySelector("svg[data-hover]"), box = chart.getBoundingClientRect();
   chart.dispatchEvent(new view.PointerEvent("pointermove", {clientX: box.left + box.width * 0.7, clientY: box.top + 50}));
+  const names = [...page.querySelectorAll("#front text.name")].map((e) => [e.textContent, e.getBoundingClientRect()]);
+  const over = ([, a], [, b]) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  const drawing = page.querySelector("#front svg.chart")?.getBoundingClientRect();
   const tables = [...page.querySelectorAll(".scroll")].filter((e) => e.getClientRects().length);
   const cued = (e) => e.previousElementSibling?.matches(".cue") && e.previousElementSibling.getClientRects().length > 0;
   document.querySelector("#seen").textContent = JSON.stringify({
     scroll: page.documentElement.scrollWidth, inner: view.innerWidth, wide, smallest: Math.min(...small),
+    named: names.length, out: names.filter(([, a]) => a.left < drawing.left || a.right > drawing.right).map(([n]) => n),
+    overlaps: names.flatMap((a, i) => names.slice(0, i).filter((b) => over(a, b)).map((b) => `${a[0]} and ${b[0]}`)),
     tip: page.querySelector("#tip").innerText, shown: getComputedStyle(page.querySelector("#tip")).display,
     panels: [...page.querySelectorAll(".panel")].map((e) => getComputedStyle(e).display),
     sections: [...page.querySelectorAll("section")].filter((e) => e.getBoundingClientRect().height > 40).map((e) => e.id),
@@ -68,11 +77,10 @@ def pages(tmp_path_factory):
         pytest.skip("there is no chromium on this machine")
     root = tmp_path_factory.mktemp("pages")
     write_comparison(root / "comparison")
-    write_comparison(
-        root / "many", arms=("uniform", "proportional", "temperature", "adapt", "loss", "random-20"), seeds=(0,)
-    )
+    write_comparison(root / "many", arms=MANY, seeds=(0,), records=20)
     write_run(root / "single", "adapt")
-    write_comparison(root / "targets", arms=("uniform", "upsample", "adapt"), targets={"legal": 4.0, "medical": 1.0})
+    arms, goals = ("uniform", "upsample", "adapt"), {"legal": 4.0, "medical": 1.0}
+    write_comparison(root / "targets", arms=arms, targets=goals, selection=selection(TASKS))
     for name in ("comparison", "many", "single", "targets"):
         write_report(root / name)
     return root
@@ -106,9 +114,16 @@ def test_the_page_fits_and_works(pages, tmp_path, name, width):
         seen["sections"]
     )
     assert sorted(seen["panels"]) == ["grid", "none", "none"] + ["none", "none"] * (name == "targets")
-    assert ("targets" in seen["sections"]) == (name == "targets")
+    assert all((section in seen["sections"]) == (name == "targets") for section in ("targets", "selection"))
+    assert ("front" in seen["sections"]) == (name != "single")
     assert seen["shown"] == "block" and "adapt" in seen["tip"]
     assert seen["fetched"] == 0
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_twelve_arms_have_their_names_apart_at_the_front(pages, tmp_path, width):
+    seen, _ = opened(pages / "many", width, tmp_path / "profile")
+    assert seen["named"] == len(MANY) and seen["overlaps"] == seen["out"] == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -110,7 +110,7 @@ def test_script_and_style_cannot_be_closed_by_a_task_name(tmp_path):
 
 def test_every_chart_and_table_has_a_name(page):
     charts = [attributes for tag, attributes in page.elements if tag == "svg" and attributes.get("class") == "chart"]
-    assert len(charts) == 6 + 3 + 1 + 1
+    assert len(charts) == 6 + 3 + 1 + 1 + 1
     assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
     tags = [tag for tag, _ in page.elements]
     assert tags.count("caption") == tags.count("table") == 4

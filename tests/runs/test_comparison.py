@@ -115,6 +115,32 @@ def test_no_comparison_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_on_the_front_are_the_arms_that_no_other_beats_in_both(tmp_path):
+    write(tmp_path, "uniform", 0, [5.0, 3.0, 2.0])
+    write(tmp_path, "adapt", 0, [5.0, 2.0, 1.0], meta=10.0)
+    write(tmp_path, "loss", 0, [5.0, 3.0, 2.5], meta=5.0)
+    write(tmp_path, "twin", 0, [5.0, 3.0, 2.0])
+    write(tmp_path, "broken", 0, [5.0, 1.0], finished=False)
+    summary = summarise(tmp_path)
+    on = {name: arm["on_front"] for name, arm in summary["arms"].items()}
+    assert on == {"uniform": True, "adapt": True, "loss": False, "twin": True, "broken": False}
+    assert summary["judged_by"] == "macro"
+
+
+def test_with_targets_the_front_goes_by_the_target_loss(tmp_path):
+    write(tmp_path, "uniform", 0, [5.0, 3.0, 2.0], targets=[4.0, 3.5, 3.0])
+    write(tmp_path, "adapt", 0, [5.0, 4.0, 3.0], meta=10.0, targets=[4.0, 3.0, 1.0])
+    summary = summarise(tmp_path)
+    assert summary["judged_by"] == "target" and summary["arms"]["adapt"]["on_front"] is True
+
+
+def test_the_front_goes_by_means_over_seeds(tmp_path):
+    for seed, (plain, learnt) in enumerate([(1.0, 2.0), (4.0, 2.0)]):
+        write(tmp_path, "uniform", seed, [5.0, plain])
+        write(tmp_path, "adapt", seed, [5.0, learnt], meta=10.0)
+    assert all(arm["on_front"] for arm in summarise(tmp_path)["arms"].values())
+
+
 def test_unequal_runs_have_no_best_baseline_and_no_shares(tmp_path):
     write(tmp_path, "uniform", 0, [5.0, 3.0, 2.0])
     write(tmp_path, "adapt", 0, [5.0, 2.0, 1.0], limit=200)
@@ -123,3 +149,4 @@ def test_unequal_runs_have_no_best_baseline_and_no_shares(tmp_path):
     assert summary["differs"] == ["budget (200 supervised tokens in adapt, 400 supervised tokens in uniform)"]
     assert summary["arms"]["adapt"]["tokens_to_best_of"]["uniform"] == {"macro": None, "objective": None}
     assert summary["arms"]["adapt"]["final"]["macro"]["mean"] == 1.0
+    assert summary["arms"]["adapt"]["on_front"] is None

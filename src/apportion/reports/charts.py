@@ -44,21 +44,27 @@ class Goal:
 
 @dataclass(frozen=True)
 class Frame:
-    """The drawing's size and its two axes: (low, high) in data units, and whether they are logarithmic."""
+    """The drawing's size and its two axes: (low, high) in data units, and which of them are logarithmic."""
 
     x: tuple[float, float]
     y: tuple[float, float]
     width: float = WIDE
     height: float = HEIGHT
-    log: bool = False
+    log_x: bool = False
+    log_y: bool = False
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of what the axes enclose, in the drawing."""
+        return _LEFT, _TOP, self.width - _RIGHT, self.height - _BOTTOM
 
     def px(self, x: float) -> float:
         """Data x to drawing x."""
-        return _LEFT + (self.width - _LEFT - _RIGHT) * _part(x, self.x, self.log)
+        return _LEFT + (self.width - _LEFT - _RIGHT) * _part(x, self.x, self.log_x)
 
     def py(self, y: float) -> float:
         """Data y to drawing y, growing upwards."""
-        return self.height - _BOTTOM - (self.height - _TOP - _BOTTOM) * _part(y, self.y, self.log)
+        return self.height - _BOTTOM - (self.height - _TOP - _BOTTOM) * _part(y, self.y, self.log_y)
 
     def points(self, points: Sequence[Point]) -> list[Point]:
         """Data points to drawing points."""
@@ -76,14 +82,13 @@ def axes(
     frame: Frame, x_label: str, y_label: str, say_x: Callable[[float], str], say_y: Callable[[float], str]
 ) -> Markup:
     """Return the grid, the tick labels and the names of both axes."""
-    ticks = decade_ticks if frame.log else nice_ticks
-    right, bottom = frame.width - _RIGHT, frame.height - _BOTTOM
+    _, _, right, bottom = frame.box
     parts = []
-    for value in ticks(*frame.y):
+    for value in decade_ticks(*frame.y) if frame.log_y else nice_ticks(*frame.y):
         y = frame.py(value)
         parts.append(tag("line", x1=_LEFT, x2=right, y1=y, y2=y, cls="grid"))
         parts.append(tag("text", say_y(value), x=_LEFT - 7, y=y, dy=".34em", text_anchor="end"))
-    for value in ticks(*frame.x) if frame.log else nice_ticks(*frame.x, wanted=4):
+    for value in decade_ticks(*frame.x) if frame.log_x else nice_ticks(*frame.x, wanted=4):
         x = frame.px(value)
         parts.append(tag("line", x1=x, x2=x, y1=bottom, y2=bottom + 4, cls="tick"))
         anchor = "end" if x > right - 12 else "middle"
@@ -164,7 +169,7 @@ def _goal(frame: Frame, goal: Goal) -> Markup:
 def _hover(frame: Frame, series: Sequence[Series], x_label: str, say: Sequence[Callable[[float], str]]) -> object:
     """Return what the page's script needs to show values under the pointer."""
     return {
-        "box": [_LEFT, _TOP, frame.width - _RIGHT, frame.height - _BOTTOM],
+        "box": list(frame.box),
         "label": x_label,
         "series": [
             {

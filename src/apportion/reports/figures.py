@@ -213,7 +213,8 @@ def size_chart(view: View) -> Markup | None:
     if not arms:
         return None
     xs, ys = [x for *_, points in arms for _, x, _ in points], [y for *_, points in arms for _, _, y in points]
-    frame = Frame((min(xs) / 1.6, max(xs) * 1.6), (min(ys) / 1.6, max(ys) * 1.6), width=560, height=420, log=True)
+    x, y = (min(xs) / 1.6, max(xs) * 1.6), (min(ys) / 1.6, max(ys) * 1.6)
+    frame = Frame(x, y, width=560, height=420, log_x=True, log_y=True)
     names = (
         "Supervised tokens drawn from each task against its size",
         "tokens in the task’s train split",

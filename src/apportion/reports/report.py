@@ -10,8 +10,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from apportion._errors import ApportionError
-from apportion.reports import asked, figures, glossary, tables, words
+from apportion.reports import asked, bargains, figures, glossary, selections, tables, words
 from apportion.reports.advice import advise
+from apportion.reports.front import front_chart
 from apportion.reports.svg import mark
 from apportion.reports.verdict import verdict
 from apportion.reports.view import Arm, View, load
@@ -67,6 +68,12 @@ def render(view: View) -> str:
         columns=tables.columns(view),
         glossary=glossary.words_of(len(view.sizes)),
         account_words=[(name, glossary.ACCOUNTS[name]) for name in dict.fromkeys(held) if name in glossary.ACCOUNTS],
+        front=front_chart(view),
+        said_of_front=bargains.said_of_front(view, list(dict.fromkeys(held))),
+        selecting=selections.selecting(view),
+        kept=selections.kept(view),
+        selected=selections.summed_up(view),
+        of_the_pool=selections.OF_THE_POOL,
         advice=advise(view),
         curves=curves,
         mixtures=figures.mixture_charts(view),

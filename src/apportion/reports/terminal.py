@@ -35,7 +35,8 @@ def terminal_table(summary: Mapping[str, Any]) -> Table:
 
     The tokens column is the share of the best baseline's tokens that an arm spent until it first had that baseline's
     best loss; with targets there is one of FLOPs too. The range of the loss stands below its mean where there are several
-    seeds. Summaries of older versions have no standard errors.
+    seeds. Below the table it says which arms are on the front of that loss against all FLOPs. Summaries of older versions
+    have no standard errors and no front.
     """
     base, arms = summary["best_baseline"], summary["arms"]
     columns = _TARGETS if any("target" in arm["final"] for arm in arms.values()) else _TASKS
@@ -47,7 +48,8 @@ def terminal_table(summary: Mapping[str, Any]) -> Table:
     if base is not None and len(columns.reach) > 1:
         title.append(f"To best: spent to reach {_plain(base)}'s best target loss, as a share of its own.")
     table = Table(title="\n".join(title) or None, title_justify="left", title_style="dim", pad_edge=False)
-    table.caption, table.caption_justify, table.caption_style = columns.glossary, "left", "dim"
+    table.caption = "\n".join([columns.glossary, *_front(arms, columns.first)])
+    table.caption_justify, table.caption_style = "left", "dim"
     table.add_column("arm", overflow="fold", max_width=16)
     for name in (columns.first, *columns.others):
         table.add_column(name, justify="right", no_wrap=name != columns.first)
@@ -60,6 +62,13 @@ def terminal_table(summary: Mapping[str, Any]) -> Table:
     for name in sorted(arms, key=lambda name: _ended(arms[name], columns.first)):
         table.add_row(*_row(name, arms[name], base, columns))
     return table
+
+
+def _front(arms: Mapping[str, Any], metric: str) -> list[str]:
+    ended = sorted((arm["total_flops"]["mean"], _plain(name)) for name, arm in arms.items() if arm.get("on_front"))
+    if len(arms) < 2 or not ended:
+        return []
+    return [f"on the front of {metric} loss against FLOPs: {words.together([name for _, name in ended])}"]
 
 
 def _row(name: str, arm: Mapping[str, Any], base: str | None, columns: _Columns) -> list[str]:

@@ -18,6 +18,7 @@ __all__ = [
     "loss",
     "mean",
     "percent",
+    "power",
     "several",
     "span",
     "tick",
@@ -36,7 +37,12 @@ def flops(value: float | None) -> str:
     mantissa = value / 10**exponent
     if round(mantissa, 1) >= 10:
         mantissa, exponent = mantissa / 10, exponent + 1
-    return f"{mantissa:.1f}×10{str(exponent).translate(_SUPERSCRIPT)}"
+    return f"{mantissa:.1f}{power(exponent)}"
+
+
+def power(exponent: int) -> str:
+    """Return a power of ten as a factor: ×10¹⁵."""
+    return f"×10{str(exponent).translate(_SUPERSCRIPT)}"
 
 
 def tick(value: float) -> str:

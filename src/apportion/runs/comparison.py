@@ -10,6 +10,7 @@ from typing import Any
 from apportion.runs.atomic import atomic_write_text
 from apportion.runs.curves import best, curve, share_to_best, statistics
 from apportion.runs.equality import differences
+from apportion.runs.pareto import front
 from apportion.runs.record import RunRecord, read_comparison
 from apportion.runs.schema import SCHEMA, dump_file
 
@@ -35,8 +36,10 @@ def comparison_summary(arms: Mapping[str, Sequence[RunRecord]], root: Path) -> d
     Each number over seeds is ``{"mean", "min", "max"}``, or None if no run has it. An arm has: ``runs`` and
     ``unfinished`` (paths relative to ``root``), ``baseline`` (nothing is learnt or scored in it), ``final`` and
     ``best`` by metric, ``se`` (the standard error of ``final`` by metric, from its examples) and ``examples`` (their
-    number), ``n_eff``, ``seconds``, ``total_flops``, ``supervised_tokens``, and
+    number), ``n_eff``, ``seconds``, ``total_flops`` (of all accounts), ``supervised_tokens``, and
 
+    - ``on_front``: whether no other arm costs at most as many FLOPs of all accounts and ends at most as high, in means over
+      seeds, with less of one of them; see `front`;
     - ``tokens_to_best_of``: by other arm and metric, the supervised tokens this arm spent to come down to the other's
       lowest validation loss, as a share of the tokens the other spent to get there; runs are paired by seed. None if no
       pair gets there; else the statistics are over the pairs that do, ``reached`` says how many those are, ``of`` how many
@@ -47,14 +50,16 @@ def comparison_summary(arms: Mapping[str, Sequence[RunRecord]], root: Path) -> d
     shares of tokens and FLOPs ``target``, and an arm ``target_examples``, as many as its targets are measured on.
 
     ``best_baseline`` is the baseline arm with the lowest mean of its best losses, None without one: of the target losses
-    where all runs have the same targets, else of the macro losses. Where the runs
-    are not ``equal`` (``differs`` says in what, see `differences`), it and all shares of tokens and FLOPs are None.
+    where all runs have the same targets, else of the macro losses. ``judged_by`` names that metric, ``target`` or
+    ``macro``; the front goes by its final loss. Where the runs are not ``equal`` (``differs`` says in what, see
+    `differences`), ``best_baseline``, ``on_front`` and all shares of tokens and FLOPs are None.
     """
     finished = {name: [run for run in runs if run.finished] for name, runs in arms.items()}
     differs = differences(arms)
     aimed = bool(common_targets(arms))
-    summary: dict[str, Any] = {"schema": SCHEMA, "equal": not differs, "differs": differs, "best_baseline": None}
-    summary["arms"] = {}
+    metric = "target" if aimed else "macro"
+    summary: dict[str, Any] = {"schema": SCHEMA, "equal": not differs, "differs": differs, "judged_by": metric}
+    summary |= {"best_baseline": None, "arms": {}}
     for name, runs in arms.items():
         others = [other for other in arms if other != name]
         summary["arms"][name] = {
@@ -67,7 +72,10 @@ def comparison_summary(arms: Mapping[str, Sequence[RunRecord]], root: Path) -> d
                 for key, total_flops in (("tokens_to_best_of", False), ("flops_to_best_of", True))
             },
         }
-    summary["best_baseline"] = None if differs else _best_baseline(summary["arms"], "target" if aimed else "macro")
+    summary["best_baseline"] = None if differs else _best_baseline(summary["arms"], metric)
+    reached = front(_costs(summary["arms"], metric))
+    for name, arm in summary["arms"].items():
+        arm["on_front"] = None if differs else name in reached
     return summary
 
 
@@ -117,3 +125,9 @@ def _to_best(mine: Sequence[RunRecord], other: Sequence[RunRecord], total_flops:
 def _best_baseline(arms: Mapping[str, Any], metric: str) -> str | None:
     known = {name: arm["best"][metric]["mean"] for name, arm in arms.items() if arm["baseline"] and arm["best"][metric]}
     return min(known, key=lambda name: known[name]) if known else None
+
+
+def _costs(arms: Mapping[str, Any], metric: str) -> dict[str, tuple[float, float]]:
+    """Return the mean FLOPs and the mean final loss of each arm that has one."""
+    ended = {name: arm["final"][metric] for name, arm in arms.items() if arm["final"][metric]}
+    return {name: (arms[name]["total_flops"]["mean"], final["mean"]) for name, final in ended.items()}
