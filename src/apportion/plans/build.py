@@ -45,7 +45,7 @@ class Data:
     ``tasks``: the T that may be trained on. ``held_out``: the two halves of the validation splits of these, and after them
     of the targets that nothing is trained on from. ``targets``: what the model should be good at, of ``held_out``; all,
     unless the recipe says otherwise. ``named``: whether it does. ``pool``: supervised tokens of all train splits before a
-    selection, which a budget's percent is of. ``judged``: the tasks that there were before it, which all runs are compared by.
+    selection, which a budget's percent is of. ``judged``: the tasks that there were before it, which runs are compared by.
     """
 
     tokenizer: PreTrainedTokenizerBase

@@ -57,6 +57,9 @@ def read_share(value: object) -> float:
     return number
 
 
+# Checkpoints that are kept while a run goes on.
+NEWEST = 2
+
 # Shares of the budget between validations that a run's price may settle on, the most frequent first.
 CADENCES = (0.05, 0.1, 0.2, 0.25, 0.5, 1.0)
 
@@ -86,7 +89,10 @@ class ValidationSpec(Config):
 
 
 class Recipe(Config):
-    """One run, as the YAML file says it."""
+    """One run, as the YAML file says it.
+
+    ``checkpoints: all`` keeps that of each validation, and of the end; left out, the newest two are kept while it runs.
+    """
 
     model: ModelSpec
     lora: LoraSpec | None = None
@@ -99,6 +105,7 @@ class Recipe(Config):
     mixture: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     weights: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
     packing: bool = False
+    checkpoints: Literal["all"] | None = None
     validation: ValidationSpec = ValidationSpec()
     training: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
@@ -186,7 +193,9 @@ class Recipe(Config):
         """
         from apportion.plans.arguments import training_arguments
 
-        return training_arguments(self.training, self.seed, output)
+        args = training_arguments(self.training, self.seed, output)
+        args.save_total_limit = None if self.checkpoints == "all" else NEWEST
+        return args
 
 
 def as_block(key: str, value: object) -> object:

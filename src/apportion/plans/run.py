@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from apportion._errors import ApportionError
 from apportion._ranks import leave_at_exit, one_first, rank, wait, world
-from apportion.budget import Account, Ledger
+from apportion.budget import Account, Budget, Ledger
 from apportion.budget.prices import Cost
 from apportion.models import Child
 from apportion.models.sizes import check_memory
-from apportion.plans.build import Data, load_data
+from apportion.plans.build import Data, load_data, make_model
 from apportion.plans.recipe import Recipe, parse_recipe
 from apportion.plans.selecting import FILE, WORK, Selecting
 from apportion.plans.spending import with_cadence
 from apportion.plans.stages import Costs, Stage, expect, together
 from apportion.plans.training import Training
+from apportion.plans.warming import looks_of
 from apportion.reports import write_report
 from apportion.runs import RunFolder, read_run
+from apportion.signals._pool import Look
 from apportion.training.recorder import Show
+
+# Folder of the run that a selection asks for, beside its file.
+WARM_UP = "warm-up"
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,10 @@ class Staged:
         self._first: tuple[Stage, ...] = ()
         self._selecting: Selecting | None = None
         if not recipe.chosen().keeps_all:
-            model = self.training
-            self._selecting = Selecting(
-                recipe, data, out / FILE, out / WORK, model.shapes, model.setup.prices, lambda: model.model
+            *before, self._selecting = selection_stages(
+                recipe, data, out / FILE, out / WORK, lambda: self.training.model
             )
-            self._first = (self._selecting,)
+            self._first = (*before, self._selecting)
             self._train_on_kept()
         else:
             self.stages = (*self._children(), self.training)
@@ -121,6 +127,41 @@ class Staged:
             self._train_on_kept()  # from here on it is known
         for stage in self.stages[len(self._first) :]:
             stage.run(self.ledger, folder, show)
+
+
+def selection_stages(
+    recipe: Recipe, data: Data, file: Path, work: Path, model: Callable[[], nn.Module | None]
+) -> tuple[*tuple[ChildRun, ...], Selecting]:
+    """Return the stages of a selection: the warm-up that it may ask for, and the scoring.
+
+    Args:
+        recipe: Whose selection it is.
+        data: The pool.
+        file: The file to write.
+        work: A folder for what is scored already; a warm-up lies beside it.
+        model: Returns the model as training starts with it, once that is loaded.
+
+    Raises:
+        ApportionError: A warm-up that cannot be.
+    """
+    values = recipe.chosen().warm_up(recipe.resolved())
+    if values is None:
+        shapes = make_model(recipe, data, meta=True)
+
+        def start(count: int) -> Iterator[Look]:
+            loaded = model()
+            assert loaded is not None, "a stage is loaded before it is run"
+            yield Look(loaded.to(recipe.arguments(work).device))
+
+        return (Selecting(recipe, data, file, work, shapes, recipe.model_kind().prices(shapes), start),)
+    child = Child(file.with_name(WARM_UP), values, data.tasks.names)
+    warm = ChildRun(child, bounded=Budget.parse(recipe.budget, data.pool).unit == "flops")
+    shapes = make_model(warm.recipe, data, meta=True)
+
+    def restored(count: int) -> Iterator[Look]:
+        return looks_of(warm.recipe, data, child.folder, count)
+
+    return warm, Selecting(recipe, data, file, work, shapes, recipe.model_kind().prices(shapes), restored)
 
 
 def prepare(recipe: Recipe, out: str | Path) -> Staged:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from apportion._errors import ApportionError, nearest
 from apportion._ranks import part_of, rank, wait
 from apportion.budget import Account, Budget, Ledger
 from apportion.budget.prices import Cost, Prices
+from apportion.models.loading import parameters
 from apportion.plans.build import Data
 from apportion.plans.recipe import Recipe
 from apportion.plans.stages import Costs, Stage
@@ -36,6 +37,9 @@ _CANDIDATES = 5  # the stream of random numbers that candidates are drawn from
 _COLUMNS = ("supervised", "processed", "padded", "flops")
 
 
+Looks = Callable[[int], Iterable[Look]]
+
+
 class Selecting(Stage):
     """Scores the pool, keeps the best of it, and leaves a file that says so; each part of it is done once, whatever happens.
 
@@ -46,7 +50,7 @@ class Selecting(Stage):
         work: A folder for the parts that are scored, deleted at the end.
         shapes: The model on the meta device.
         prices: Of its passes.
-        start: Returns the model as training starts with it, loaded.
+        looks: Returns the models to look at the pool with, so many, each on its device.
 
     Attributes:
         told: Called with how many chunks of how many are scored.
@@ -62,12 +66,12 @@ class Selecting(Stage):
         work: Path,
         shapes: nn.Module,
         prices: Prices,
-        start: Callable[[], nn.Module | None],
+        looks: Looks,
     ) -> None:
         self.selection = recipe.chosen()
         self._file = self.selection.given() or file
         self.told: Callable[[int, int], None] = lambda done, of: None
-        self._recipe, self._data, self._work, self._shapes, self._start = recipe, data, work, shapes, start
+        self._recipe, self._data, self._work, self._shapes, self._looks = recipe, data, work, shapes, looks
         self._scratch = Ledger(Budget("flops", 1e40))
         self._pool = Pool(data.tasks, self._candidates())
         args = recipe.arguments(work)
@@ -76,6 +80,7 @@ class Selecting(Stage):
             self._pool,
             data.targets,
             prices,
+            parameters(shapes)["trainable"],
             self._scratch,
             args.per_device_eval_batch_size,
             data.pad_id,
@@ -169,7 +174,7 @@ class Selecting(Stage):
         wait()  # before another rank writes what this one counts as missing
         if missing:
             signal.survey()
-            for at, look in enumerate(self._looks()):
+            for at, look in enumerate(self._looks(signal.looks)):
                 if at in missing:
                     self._pass(at, look)
         wait()
@@ -184,11 +189,6 @@ class Selecting(Stage):
         assert total is not None
         amounts = dict(zip(_COLUMNS, spent.tolist(), strict=True))
         return total, {signal.account: {name: v if name == "flops" else int(v) for name, v in amounts.items()}}
-
-    def _looks(self) -> Iterator[Look]:
-        model = self._start()
-        assert model is not None, "a stage is loaded before it is run"
-        yield Look(model.to(self._device))
 
     def _pass(self, at: int, look: Look) -> None:
         """Score the chunks that this rank has to in one pass, each into a file of its own."""

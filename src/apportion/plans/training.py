@@ -136,6 +136,7 @@ class Training(Stage):
         self.kind.prepare(self.model, self.children, data.tasks.names)
         _charge(ledger, setup.prices.ahead())
         trainer.train(resume_from_checkpoint=checkpoint or None)
+        trainer.keep_last()
         recorder.finish(trainer.model)
         validation = _validation(recipe, data, recorder)
         self.summary = _summary(recipe, data, setup, trainer.model, recorder)

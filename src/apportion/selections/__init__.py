@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from apportion.selections.bm25 import Bm25
     from apportion.selections.embedding import Embedding
     from apportion.selections.file import File
+    from apportion.selections.less import Less
     from apportion.selections.perplexity import Perplexity
     from apportion.selections.random import Random
 
@@ -25,6 +26,7 @@ SELECTIONS: Registry[Selection] = Registry(
         "bm25": "apportion.selections.bm25:Bm25",
         "embedding": "apportion.selections.embedding:Embedding",
         "perplexity": "apportion.selections.perplexity:Perplexity",
+        "less": "apportion.selections.less:Less",
         "file": "apportion.selections.file:File",
     },
 )
@@ -35,6 +37,7 @@ __all__ = [
     "Bm25",
     "Embedding",
     "File",
+    "Less",
     "Limited",
     "Perplexity",
     "Random",

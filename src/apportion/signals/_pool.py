@@ -72,6 +72,7 @@ class PoolBench:
         pool: The examples.
         targets: What the model should be good at, V targets; methods see their steering halves.
         prices: Of the model's passes.
+        trained: How many of its numbers are trained.
         ledger: Everything measured is charged to it.
         batch_size: Examples in a measuring batch.
         pad_id: Padding token.
@@ -81,10 +82,15 @@ class PoolBench:
     pool: Pool
     targets: Targets
     prices: Prices
+    trained: int
     ledger: Ledger
     batch_size: int
     pad_id: int
     decode: Callable[[np.ndarray], str]
+
+    def gradient(self, work: Work) -> float:
+        """Price a forward and backward pass."""
+        return self.prices.forward(work) + self.prices.backward(work)
 
 
 @dataclass(frozen=True)
@@ -198,12 +204,18 @@ class PoolSignal:
             flops=flops,
         )
 
-    def laid_out(self, picked: Sequence[Picked]) -> tuple[list[Batch], Tensor]:
-        """Return examples in batches of like length, and the place among ``picked`` of each, in the batches' order."""
+    def laid_out(self, picked: Sequence[Picked], most: int | None = None) -> tuple[list[Batch], Tensor]:
+        """Return examples in batches of like length, and the place among ``picked`` of each, in the batches' order.
+
+        Args:
+            picked: The examples.
+            most: Of them in a batch, one at least, where that is less than the bench's.
+        """
         lengths = [int(split.processed[i]) for _, split, i in picked]
         # As `by_length` orders them: its sort is stable too.
         order = sorted(range(len(picked)), key=lambda k: lengths[k])
-        return batched(picked, self.bench.batch_size, self.bench.pad_id), torch.tensor(order, dtype=torch.int64)
+        size = self.bench.batch_size if most is None else max(1, min(most, self.bench.batch_size))
+        return batched(picked, size, self.bench.pad_id), torch.tensor(order, dtype=torch.int64)
 
     def target_examples(self) -> list[Picked]:
         """Return the steering examples of all targets, those of a target beside each other."""

@@ -81,6 +81,11 @@ class Budgeted(_Base):
         if self.finished:
             self.control.should_training_stop = True
 
+    def keep_last(self) -> None:
+        """Write the checkpoint of the end, where all are kept."""
+        if self.args.save_total_limit is None and self.checkpoints is not None:
+            self._save_checkpoint(self.model, None)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save as Trainer does, without its bars and without the pickle of its arguments, which nothing here reads."""
         with quietly():
@@ -105,7 +110,7 @@ class Budgeted(_Base):
             torch.save(self.parts.state_dict(), folder / STATE)
 
         if rank() == 0:
-            write_checkpoint(self.checkpoints, step, write)
+            write_checkpoint(self.checkpoints, step, write, self.args.save_total_limit)
         else:
             write(aside_of(self.checkpoints, step))
         wait()

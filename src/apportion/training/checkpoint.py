@@ -15,7 +15,6 @@ from apportion.runs.atomic import is_write_error, sync_folder, write_error
 
 STATE = "apportion.pt"
 MANIFEST = "files.json"
-KEEP = 2
 
 
 def aside_of(folder: Path, step: int) -> Path:
@@ -23,8 +22,8 @@ def aside_of(folder: Path, step: int) -> Path:
     return folder / f".step-{step}.tmp"
 
 
-def write_checkpoint(folder: Path, step: int, write: Callable[[Path], None]) -> Path:
-    """Write ``folder/step-N`` through ``write(aside)`` and drop all but the newest two.
+def write_checkpoint(folder: Path, step: int, write: Callable[[Path], None], keep: int | None) -> Path:
+    """Write ``folder/step-N`` through ``write(aside)`` and drop all but the newest ``keep``; none where that is None.
 
     Raises:
         ApportionError: The disk is full or cannot be written; earlier checkpoints are untouched.
@@ -47,7 +46,7 @@ def write_checkpoint(folder: Path, step: int, write: Callable[[Path], None]) -> 
         failure = write_error(final, error)  # looks at the disk, so before space is freed
         shutil.rmtree(aside, ignore_errors=True)
         raise failure from None
-    for old in _by_step(folder)[KEEP:]:
+    for old in _by_step(folder)[keep:] if keep is not None else ():
         shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -55,6 +54,11 @@ def write_checkpoint(folder: Path, step: int, write: Callable[[Path], None]) -> 
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint whose files are all there at their full length."""
     return next((path for path in _by_step(folder) if _is_whole(path)), None)
+
+
+def checkpoints_of(folder: Path) -> list[Path]:
+    """Return all checkpoints whose files are there at their full length, the earliest first."""
+    return [path for path in reversed(_by_step(folder)) if _is_whole(path)]
 
 
 def load_state(checkpoint: Path) -> dict[str, Any]:
