@@ -121,6 +121,24 @@ def progress() -> Iterator[Runs]:
         shown.stop()
 
 
+@contextmanager
+def counted(name: str, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on stderr how many of a known number of things are done, in a terminal; yields what to call with both."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, of: None
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + what),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console, transient=True) as shown:
+        bar = shown.add_task(name, total=1)
+        yield lambda done, of: shown.update(bar, completed=done, total=of)
+
+
 def _spent(record: dict[str, Any]) -> str:
     return numbers.count(record["spent"].get("train", {}).get("supervised", 0))
 

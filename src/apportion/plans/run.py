@@ -66,9 +66,7 @@ class Staged:
         self._first: tuple[Stage, ...] = ()
         self._selecting: Selecting | None = None
         if not recipe.chosen().keeps_all:
-            *before, self._selecting = selection_stages(
-                recipe, data, out / FILE, out / WORK, lambda: self.training.model
-            )
+            *before, self._selecting = selection_stages(recipe, data, out / FILE, out, lambda: self.training.model)
             self._first = (*before, self._selecting)
             self._train_on_kept()
         else:
@@ -130,7 +128,7 @@ class Staged:
 
 
 def selection_stages(
-    recipe: Recipe, data: Data, file: Path, work: Path, model: Callable[[], nn.Module | None]
+    recipe: Recipe, data: Data, file: Path, home: Path, model: Callable[[], nn.Module | None]
 ) -> tuple[*tuple[ChildRun, ...], Selecting]:
     """Return the stages of a selection: the warm-up that it may ask for, and the scoring.
 
@@ -138,12 +136,13 @@ def selection_stages(
         recipe: Whose selection it is.
         data: The pool.
         file: The file to write.
-        work: A folder for what is scored already; a warm-up lies beside it.
+        home: A folder for a warm-up, and for what is scored already.
         model: Returns the model as training starts with it, once that is loaded.
 
     Raises:
         ApportionError: A warm-up that cannot be.
     """
+    work = home / WORK
     values = recipe.chosen().warm_up(recipe.resolved())
     if values is None:
         shapes = make_model(recipe, data, meta=True)
@@ -154,14 +153,17 @@ def selection_stages(
             yield Look(loaded.to(recipe.arguments(work).device))
 
         return (Selecting(recipe, data, file, work, shapes, recipe.model_kind().prices(shapes), start),)
-    child = Child(file.with_name(WARM_UP), values, data.tasks.names)
+    child = Child(home / WARM_UP, values, data.tasks.names)
     warm = ChildRun(child, bounded=Budget.parse(recipe.budget, data.pool).unit == "flops")
     shapes = make_model(warm.recipe, data, meta=True)
 
     def restored(count: int) -> Iterator[Look]:
         return looks_of(warm.recipe, data, child.folder, count)
 
-    return warm, Selecting(recipe, data, file, work, shapes, recipe.model_kind().prices(shapes), restored)
+    def before() -> dict[str, Any]:
+        return {"proxy": warm.spent()}
+
+    return warm, Selecting(recipe, data, file, work, shapes, recipe.model_kind().prices(shapes), restored, before)
 
 
 def prepare(recipe: Recipe, out: str | Path) -> Staged:
@@ -180,7 +182,7 @@ def prepare(recipe: Recipe, out: str | Path) -> Staged:
     recipe = settled(recipe, out)
     if rank() == 0:
         RunFolder.check(out, recipe.resolved())
-    staged = Staged(recipe, _data(recipe, out), Path(out))
+    staged = Staged(recipe, load(recipe, out), Path(out))
     check_memory(staged.training.shapes)
     staged.check()
     return staged
@@ -206,7 +208,7 @@ class ChildRun(Stage):
     @cached_property
     def _priced(self) -> tuple[Recipe, Cost]:
         recipe = settled(parse_recipe(self._child.values or {}), self._child.folder)
-        staged = Staged(recipe, _data(recipe, self._child.folder), self._child.folder)
+        staged = Staged(recipe, load(recipe, self._child.folder), self._child.folder)
         cost = sum(staged.price().values(), Cost())
         if not self._bounded or staged.ledger.budget.unit == "flops":
             return recipe, cost
@@ -235,10 +237,10 @@ class ChildRun(Stage):
         """Return what the child is expected to spend as the run that it is, or what it spent if it is finished."""
         if not self.finished:
             return {"proxy": self._priced[1]}
-        spent = self._spent()
+        spent = self.spent()
         return {"proxy": Cost(spent["supervised"], spent["processed"], spent["flops"])}
 
-    def _spent(self) -> dict[str, Any]:
+    def spent(self) -> dict[str, Any]:
         """Return what the finished child spent, over all of its accounts."""
         accounts = json.loads((self._child.folder / "ledger.json").read_text("utf-8"))["accounts"].values()
         columns = ("supervised", "processed", "padded", "flops")
@@ -248,7 +250,7 @@ class ChildRun(Stage):
         """Run the child if it is not finished, and charge all that it spent."""
         if not self.finished:
             run_recipe(self.recipe, self._child.folder)
-        ledger.charge("proxy", **self._spent())
+        ledger.charge("proxy", **self.spent())
 
 
 def settled(recipe: Recipe, out: str | Path) -> Recipe:
@@ -257,10 +259,15 @@ def settled(recipe: Recipe, out: str | Path) -> Recipe:
     Raises:
         ApportionError: Anything wrong with the data, where something does.
     """
-    return recipe if recipe.validation.every is not None else with_cadence(recipe, _data(recipe, out))
+    return recipe if recipe.validation.every is not None else with_cadence(recipe, load(recipe, out))
 
 
-def _data(recipe: Recipe, out: str | Path) -> Data:
+def load(recipe: Recipe, out: str | Path) -> Data:
+    """Return the recipe's data, which the first of several processes reads before the others.
+
+    Raises:
+        ApportionError: Anything wrong with the data.
+    """
     if world() > 1:
         recipe.arguments(Path(out))  # where the processes find each other
         leave_at_exit()

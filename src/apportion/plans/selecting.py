@@ -51,6 +51,7 @@ class Selecting(Stage):
         shapes: The model on the meta device.
         prices: Of its passes.
         looks: Returns the models to look at the pool with, so many, each on its device.
+        before: Returns what was spent on them before, by account, which the file says too.
 
     Attributes:
         told: Called with how many chunks of how many are scored.
@@ -67,9 +68,11 @@ class Selecting(Stage):
         shapes: nn.Module,
         prices: Prices,
         looks: Looks,
+        before: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.selection = recipe.chosen()
         self._file = self.selection.given() or file
+        self._before = before
         self.told: Callable[[int, int], None] = lambda done, of: None
         self._recipe, self._data, self._work, self._shapes, self._looks = recipe, data, work, shapes, looks
         self._scratch = Ledger(Budget("flops", 1e40))
@@ -150,18 +153,18 @@ class Selecting(Stage):
     def run(self, ledger: Ledger, folder: RunFolder | None, show: Show | None) -> None:
         """Score what is not scored yet, write the file, and charge all that it cost."""
         if not self.finished:
-            self.score({})
+            self._score()
         for account, of in self._spent():
             ledger.charge(account, **{column: of[column] for column in _COLUMNS})
 
-    def score(self, before: Mapping[str, Any]) -> None:
-        """Score what is not scored yet and write the file, all ranks together; ``before`` is what was spent before."""
+    def _score(self) -> None:
+        """Score what is not scored yet and write the file, all ranks together."""
         if rank() == 0:
             self._work.mkdir(parents=True, exist_ok=True)
         wait()
         scores, spent = self._measured()
         if rank() == 0:
-            self._write(scores, spent, before)
+            self._write(scores, spent)
             shutil.rmtree(self._work)
         wait()
 
@@ -240,7 +243,7 @@ class Selecting(Stage):
     def _limit(self) -> tuple[str, int]:
         return read_limit(self._limited.limit, self._data.pool, sum(len(task.train) for task in self._data.tasks.tasks))
 
-    def _write(self, scores: Tensor, spent: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    def _write(self, scores: Tensor, spent: Mapping[str, Any]) -> None:
         scored, ranked = self._limited.gathered(scores, self._data.targets.importance)
         ids = _ids(self._pool)
         order = np.lexsort((ids, -ranked.numpy())) if len(ids) else np.zeros(0, np.int64)
@@ -254,7 +257,7 @@ class Selecting(Stage):
             "targets": dict(zip(self._data.targets.names, self._data.targets.importance.tolist(), strict=True)),
             "fingerprint": self._data.tasks.fingerprint,
             "spent": dict(spent),
-            "before": dict(before),
+            "before": dict(self._before()),
         }
         write_selection(self._file, _by_task(self._pool, scored.numpy(), ranks, kept), about)
 
