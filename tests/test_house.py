@@ -12,6 +12,7 @@ import pytest
 
 from apportion.mixtures import MIXTURES
 from apportion.objectives import OBJECTIVES
+from apportion.selections import SELECTIONS
 from apportion.weights import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +26,7 @@ FLOORS = (
     ("reports", "tasks"),
     ("models", "objectives"),
     ("signals",),
-    ("mixtures", "weights"),
+    ("mixtures", "selections", "weights"),
     ("training",),
     ("plans",),
     ("cli",),
@@ -262,7 +263,7 @@ def test_no_file_outgrows_a_reader():
     assert {name: lines for name, lines in long.items() if lines > 400} == {}
 
 
-FAMILIES = {"objectives": OBJECTIVES, "mixtures": MIXTURES, "weights": WEIGHTS}
+FAMILIES = {"objectives": OBJECTIVES, "mixtures": MIXTURES, "selections": SELECTIONS, "weights": WEIGHTS}
 
 
 @pytest.mark.parametrize(("family", "name"), [(family, name) for family, known in FAMILIES.items() for name in known])

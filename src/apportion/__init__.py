@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from apportion._lazy import lazily
 
 if TYPE_CHECKING:
-    from apportion import mixtures, models, objectives, signals, weights
+    from apportion import mixtures, models, objectives, selections, signals, weights
     from apportion._errors import ApportionError
     from apportion.budget import Budget, Ledger
-    from apportion.plans.api import compare, train
+    from apportion.plans.api import compare, select, train
     from apportion.reports import write_report
     from apportion.runs import read_run
     from apportion.tasks import TaskCollection, load_tasks
@@ -28,6 +28,8 @@ _HOME = {
     "models": "",
     "objectives": "",
     "read_run": "runs",
+    "select": "plans.api",
+    "selections": "",
     "signals": "",
     "train": "plans.api",
     "weights": "",
@@ -45,6 +47,8 @@ __all__ = [
     "models",
     "objectives",
     "read_run",
+    "select",
+    "selections",
     "signals",
     "train",
     "weights",

@@ -90,6 +90,10 @@ class Registry(Generic[M]):
         settings = {key: value for key, value in cast("Mapping[str, Any]", spec).items() if key != "type"}
         return validate(self.get(name), settings, where)
 
+    def holds(self, method: object) -> bool:
+        """Return whether an object is a method of this family."""
+        return isinstance(method, Config) and isinstance(method, self._base_class())
+
     def block(self, method: object, where: str) -> dict[str, Any]:
         """Return the recipe block of a method given as an object, a name or a block.
 

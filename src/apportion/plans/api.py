@@ -19,6 +19,9 @@ from apportion.plans.compare import Comparison, compare_recipe
 from apportion.plans.progress import progress as shown
 from apportion.plans.recipe import parse_recipe
 from apportion.plans.run import Run, run_recipe
+from apportion.plans.select import Selected, select_recipe
+from apportion.selections import SELECTIONS
+from apportion.selections._selection import Selection
 from apportion.tasks import TaskCollection
 from apportion.tasks.goals import TargetsSpec
 from apportion.tasks.spec import SourceSpec, plain_path
@@ -28,6 +31,7 @@ from apportion.weights._weighting import Weighting
 Model = str | Path | Mapping[str, Any]
 Tasks = TaskCollection | str | Path | Mapping[str, Any]
 Method = Mixture | str | Mapping[str, Any]
+AnyMethod = Mixture | Selection | Weighting | str | Mapping[str, Any]
 
 
 def train(
@@ -36,7 +40,7 @@ def train(
     tasks: Tasks,
     budget: str | int | Mapping[str, Any],
     out: str | Path,
-    mixture: Method = "uniform",
+    mixture: Method | None = None,
     weights: Weighting | str | Mapping[str, Any] = "uniform",
     seed: int = 0,
     progress: bool = False,
@@ -49,12 +53,12 @@ def train(
         tasks: What `load_tasks` returned, a path, or the recipe's ``tasks`` block.
         budget: ``"5%"`` of the supervised tokens, ``"2M"``, ``"2M processed"`` or ``{"total": "1e17 FLOPs"}``.
         out: The run folder; an unfinished run of the same recipe in it is resumed.
-        mixture: A method, its name, or the recipe's ``mixture`` block.
+        mixture: A method, its name, or the recipe's ``mixture`` block; uniform, or proportional to what a selection keeps.
         weights: A method, its name, or the recipe's ``weights`` block.
         seed: Of everything random.
         progress: Show on stderr what the command line shows: bars in a terminal, lines elsewhere.
         **blocks: ``lora``, ``training`` (Hugging Face's argument names), ``validation`` and the rest, as in a recipe;
-            ``objective`` and ``kind`` may be objects, names or blocks too. ``targets`` is what `load_tasks` takes, a path, a
+            ``selection``, ``objective`` and ``kind`` may be objects, names or blocks too. ``targets`` is what `load_tasks` takes, a path, a
             list of paths or a mapping of names to paths or rows; what it returned; or the recipe's block.
 
     Raises:
@@ -69,7 +73,7 @@ def train(
 
 
 def compare(
-    methods: Sequence[Method] | Mapping[str, Method],
+    methods: Sequence[AnyMethod] | Mapping[str, AnyMethod],
     *,
     model: Model,
     tasks: Tasks,
@@ -79,11 +83,11 @@ def compare(
     progress: bool = False,
     **blocks: Any,  # noqa: ANN401
 ) -> Comparison:
-    """Train several mixtures under one budget, with seeds, and summarise.
+    """Train by several methods under one budget, with seeds, and summarise.
 
     Args:
-        methods: Mixtures, named by their type and, where several share one, by the settings that set them apart:
-            ``adapt-floor-0.2``; or a mapping of names to mixtures.
+        methods: Mixtures, selections or weights, named by their type and, where several share one, by the settings that set
+            them apart: ``adapt-floor-0.2``; or a mapping of names to them. What is selected is trained on as it is.
         model: As for `train`, like the arguments that are not named here.
         tasks: As for `train`.
         budget: Of each run.
@@ -98,7 +102,7 @@ def compare(
     arms = arms_of(methods)
     values = {
         **_values(model, tasks, budget, blocks),
-        "arms": {name: {"mixture": block} for name, block in arms.items()},
+        "arms": arms,
     }
     numbers, folder = _seeds(seeds), _folder(out)
     if not _asked(progress):
@@ -107,9 +111,41 @@ def compare(
         return compare_recipe(values, list(arms), numbers, folder, lambda arm, seed: runs.run(f"{arm}, seed {seed}"))
 
 
+def select(
+    selection: Selection | str | Mapping[str, Any],
+    *,
+    model: Model,
+    tasks: Tasks,
+    out: str | Path,
+    seed: int = 0,
+    **blocks: Any,  # noqa: ANN401
+) -> Selected:
+    """Score the examples of tasks toward targets and write which are kept; `train` takes the file as a selection.
+
+    Args:
+        selection: A method, its name, or the recipe's ``selection`` block.
+        model: As for `train`, like the arguments that are not named here.
+        tasks: As for `train`.
+        out: The Parquet file: id, task, score, rank, kept, reason.
+        seed: Of everything random.
+        **blocks: As for `train`; ``targets`` above all.
+
+    Raises:
+        ApportionError: Anything wrong with the arguments, data or model, or a file that is there already.
+    """
+    values = _values(model, tasks, "100%", {"selection": selection, "seed": seed, **blocks})
+    return select_recipe(parse_recipe(values), out)
+
+
 def _values(model: Model, tasks: Tasks, budget: object, blocks: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in blocks.items() if value is not None or key == "seed"}
-    families = (("kind", KINDS), ("objective", OBJECTIVES), ("mixture", MIXTURES), ("weights", WEIGHTS))
+    families = (
+        ("kind", KINDS),
+        ("objective", OBJECTIVES),
+        ("selection", SELECTIONS),
+        ("mixture", MIXTURES),
+        ("weights", WEIGHTS),
+    )
     for family, registry in families:
         if family in given:
             given[family] = registry.block(given[family], family)
