@@ -8,7 +8,7 @@ from torch import Tensor
 
 from apportion.selections._selection import Targeted
 from apportion.signals._pool import Lexicon, Shown
-from apportion.signals.pool_texts import PoolTexts
+from apportion.signals.pool_terms import PoolTerms
 
 K1, B = 1.5, 0.75
 
@@ -43,9 +43,9 @@ class Bm25(Targeted):
     Relations: `weights.bm25` keeps all examples and weighs them by the same score.
     """
 
-    def needs(self) -> tuple[PoolTexts]:
+    def needs(self) -> tuple[PoolTerms]:
         """Ask for the texts."""
-        return (PoolTexts(),)
+        return (PoolTerms(),)
 
     def score(self, shown: Shown) -> Tensor:
         """Return the mean scores, (n, V)."""

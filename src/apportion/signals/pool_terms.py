@@ -10,7 +10,7 @@ from apportion.signals._pool import Lexicon, PoolSignal, Shown
 from apportion.tasks.validation import Picked
 
 
-class PoolTexts(PoolSignal):
+class PoolTerms(PoolSignal):
     """Shows ``texts`` and the pool's ``lexicon``; terms are the tokenizer's tokens, of prompt and completion.
 
     Cost: nothing to the ledger; the pool is read twice, once to count.
