@@ -1,5 +1,6 @@
 """One thread a test process: tiny models gain nothing from more, and sums keep one order. Data lies beside the checkout."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -59,3 +60,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         place = item.nodeid.removeprefix("tests/")
         if any(place.startswith((f"{name}::", f"{name}[")) or place == name for name in SLOW):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what importing made: a Trainer has it look through everything after every run."""
+    gc.collect()
+    gc.freeze()

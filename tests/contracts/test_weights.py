@@ -29,7 +29,8 @@ def measured(method, count, seed=0):
         phi = method.embed(states, own)
         return method.weigh(Seen(embeddings=phi, anchor=phi[:2].mean(0)))
     if signal.reads == "texts":
-        return method.weigh(Seen(texts=list(ids[:count]), anchor_texts=list(ids[count:])))
+        again = np.random.default_rng(seed).integers(0, count, count)  # some texts twice, others never
+        return method.weigh(Seen(texts=list(ids[again]), anchor_texts=list(ids[count:])))
     return method.weigh(Seen(losses=torch.rand(count, generator=generator) * 4))
 
 

@@ -165,3 +165,59 @@ def test_paper_accounting():
     assert less == pytest.approx(2048 * 6e9 * (4000 + 1.53 * 10**6))
     with pytest.raises(ValueError, match="known: random"):
         kaplan("randon", parameters=1, samples=1, epochs=1)
+
+
+# Appendix C of ADAPT weights (Zhao et al., arXiv 2605.05227), by hand: N = 7e9, 2,048 tokens a sample, E = 2.
+#   a sample trained on   2,048 * 6 * 7e9 = 8.6016e13 FLOPs, in two epochs 1.72032e14
+#   a sample scored       2,048 * 2 * 7e9 = 2.8672e13
+#   P, table 4            100,000 + 100,000 + 15,011 + 55,668 = 270,679 samples
+#   embedding, PPL        270,679 * 2.8672e13 = 7.760908288e18 for the scores
+#   LESS                  270,679 * 8.6016e13 = 2.3282724864e19, times 1.53 = 3.562256904192e19
+# Of D the paper says only that it is a share of the pool; 5 % is LESS's own, 13,534 samples: 2.328281088e18 to train.
+# Where 1.53 comes from it does not say: gradients at three checkpoints would be 3.
+LITERAL = {
+    "random": (2.328281088e18, 4.6565449728e19),
+    "bm25": (2.328281088e18, 4.6565449728e19),
+    "embedding": (1.0089189376e19, 5.4326358016e19),
+    "perplexity": (1.0089189376e19, 5.4326358016e19),
+    "less": (3.7950850129920e19, 8.2188018769920e19),
+}
+
+
+@pytest.mark.parametrize("method", LITERAL)
+def test_appendix_c_of_adapt_weights_number_by_number(method):
+    pool = 100_000 + 100_000 + 15_011 + 55_668
+    priced = [kaplan(method, parameters=7 * 10**9, samples=d, epochs=2, pool=pool) for d in (13_534, pool)]
+    assert priced == pytest.approx(LITERAL[method], rel=1e-12)
+
+
+def test_what_a_score_may_cost_before_training_on_everything_is_cheaper():
+    """Scores by 2N are a sixth of two epochs over the pool, LESS's are 76.5 %: past 23.5 % of it LESS costs more."""
+    settings = {"parameters": 7 * 10**9, "epochs": 2, "pool": 270_679}
+    everything = kaplan("random", samples=270_679, **settings)
+    assert kaplan("embedding", samples=0, **settings) == pytest.approx(everything / 6)
+    assert kaplan("less", samples=0, **settings) == pytest.approx(0.765 * everything)
+    assert kaplan("less", samples=63_609, **settings) < everything < kaplan("less", samples=63_610, **settings)
+
+
+def test_what_of_the_overheads_in_table_2_follows():
+    """The line "FLOPs overhead" of table 2: TinyLlama-120M, 50B tokens, 9B of them unique, 400 anchors.
+
+    ADAPT, "<< 1.1e15": 400 anchors at 2,048 tokens through 2N, once in each of 50 / 9 epochs, are 1.092e15. So "<<" is for
+    anchors that are shorter. That they are embedded once an epoch is our inference: the paper gives no R.
+    RegMix, 3.072e18: 6N of RegMix's own proxies, 512 models of 1M parameters on 1B tokens each. This paper names none of
+    the three figures, and a proxy of 120M would cost 120 times as much.
+    DoReMi, 4.92e19: no count of tokens in the text gives it at 120M, whether the proxy or proxy and reference are trained,
+    with or without the reference's forward pass. Nearest is 8N of 50B, a proxy trained beside a given reference: 4.8e19.
+    It would be exact at 123M parameters, if "120M" is that rounded; the paper does not say so.
+    ADAPT-BM25, "<< 1.0e14": no pass of the model at all, so 6N says 0; where the bound comes from is not said.
+    Uniform and LinUpper, 0: no pass beyond training's.
+    """
+    tiny = 120 * 10**6
+    anchors_once = 8 * 50 * 2048 * 2 * tiny
+    assert anchors_once == 196_608_000_000_000  # 400 * 2,048 = 819,200 tokens at 2.4e8 FLOPs
+    assert round(anchors_once * 50 / 9 / 1e15, 1) == 1.1
+    assert 512 * 6 * 10**6 * 10**9 == 3.072e18
+    told = [passes * tiny * tokens for passes in (6, 6 + 2, 6 + 6, 6 + 6 + 2) for tokens in (9e9, 50e9, 100e9)]
+    assert min(told, key=lambda flops: abs(flops - 4.92e19)) == (6 + 2) * tiny * 50e9 == 4.8e19
+    assert (6 + 2) * 123 * 10**6 * 50 * 10**9 == 4.92e19

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import pytest
 import torch
@@ -26,15 +27,26 @@ SGD = ("training.optim=sgd", "training.learning_rate=0.1", "training.max_grad_no
 CUT = ("training.per_device_train_batch_size=1", "training.gradient_accumulation_steps=8")
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """By SGD on a small budget; a run that several tests read is made for the first of them."""
+
+    @cache
+    def made(*assignments):
+        return run(tmp_path_factory.mktemp("once") / "run", *SGD, "budget=900", *assignments)
+
+    return made
+
+
 @pytest.mark.parametrize("block", WEIGHED)
 @pytest.mark.parametrize("mixture", ["uniform", "adapt"])
-def test_eight_micro_batches_of_one_are_one_of_eight(tmp_path, block, mixture):
+def test_eight_micro_batches_of_one_are_one_of_eight(once, block, mixture):
     """To 1e-6 in every parameter, with clipping after the mean form's division.
 
     LinUpper divides by the range of a step's losses, which enlarges their rounding in the recorded spread.
     """
-    common = (*SGD, f"weights={block}", f"mixture={mixture}", "budget=900")
-    whole, parts = run(tmp_path / "whole", *common), run(tmp_path / "parts", *common, *CUT)
+    common = (f"weights={block}", f"mixture={mixture}")
+    whole, parts = once(*common), once(*common, *CUT)
     ours, theirs = load(weights(parts)), load(weights(whole))
     for name in theirs:
         torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-6)
@@ -45,8 +57,8 @@ def test_eight_micro_batches_of_one_are_one_of_eight(tmp_path, block, mixture):
 
 
 @pytest.mark.parametrize("block", WEIGHED)
-def test_weights_change_what_is_learnt(tmp_path, block):
-    plain, weighed = run(tmp_path / "plain", *SGD), run(tmp_path / "weighed", *SGD, f"weights={block}")
+def test_weights_change_what_is_learnt(once, block):
+    plain, weighed = once(), once(f"weights={block}", "mixture=uniform")
     assert weights(plain) != weights(weighed)
     assert all("weights" not in record for record in history(plain))
     for record in history(weighed)[1:-1]:
@@ -160,9 +172,9 @@ def test_the_ecosystems_settings_work_with_weights(tmp_path, name, settings):
 
 
 @pytest.mark.parametrize("block", WEIGHED)
-def test_packing_changes_nothing_but_rounding(tmp_path, block):
-    common = (*SGD, f"weights={block}", "budget=900")
-    padded, packed = run(tmp_path / "padded", *common), run(tmp_path / "packed", *common, "packing=true")
+def test_packing_changes_nothing_but_rounding(once, block):
+    common = (f"weights={block}", "mixture=uniform")
+    padded, packed = once(*common), once(*common, "packing=true")
     ours, theirs = load(weights(packed)), load(weights(padded))
     for name in theirs:
         torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=2e-6)

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from apportion.signals._records import AnchorsAsked, Asking, Bench, Feedback, Moment, Outlook, Seen
     from apportion.signals._signal import ExampleSignal, Signal, TaskSignal, cost_of
     from apportion.signals.anchor_states import AnchorStates
-    from apportion.signals.anchor_texts import AnchorTexts
     from apportion.signals.in_run_alignment import InRunAlignment
     from apportion.signals.look_ahead import LookAhead
     from apportion.signals.losses import example_losses, task_losses
+    from apportion.signals.pool_texts import PoolTexts
     from apportion.signals.probed_gains import ProbedGains
     from apportion.signals.step_losses import StepLosses
     from apportion.signals.validation_losses import ValidationLosses
@@ -24,9 +24,9 @@ _HOME = {
     **dict.fromkeys(_RECORDS, "_records"),
     **dict.fromkeys(_BASES, "_signal"),
     "AnchorStates": "anchor_states",
-    "AnchorTexts": "anchor_texts",
     "InRunAlignment": "in_run_alignment",
     "LookAhead": "look_ahead",
+    "PoolTexts": "pool_texts",
     "ProbedGains": "probed_gains",
     "StepLosses": "step_losses",
     "ValidationLosses": "validation_losses",
@@ -36,7 +36,6 @@ _HOME = {
 
 __all__ = [
     "AnchorStates",
-    "AnchorTexts",
     "AnchorsAsked",
     "Asking",
     "Bench",
@@ -46,6 +45,7 @@ __all__ = [
     "LookAhead",
     "Moment",
     "Outlook",
+    "PoolTexts",
     "ProbedGains",
     "Seen",
     "Signal",

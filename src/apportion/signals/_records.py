@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -123,6 +124,14 @@ class Feedback:
     gains: Tensor | None = None
 
 
+class Texts(Protocol):
+    """Token ids of texts, one array each: counted, and gone through as often as needed. A list is one."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a weighting is told of N examples; a field is empty where its signal does not measure it.
@@ -134,5 +143,5 @@ class Seen:
     losses: Tensor | None = None
     embeddings: Tensor | None = None
     anchor: Tensor | None = None
-    texts: Sequence[np.ndarray] = ()
+    texts: Texts = ()
     anchor_texts: Sequence[np.ndarray] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from apportion._errors import ApportionError
 from apportion.signals._records import Seen
-from apportion.signals.anchor_texts import AnchorTexts
+from apportion.signals.pool_texts import PoolTexts
 from apportion.weights._weighting import Anchored, between, sigmoid_weights, too_sharp
 
 # Lucene's idf, log(1 + (n - df + 0.5) / (df + 0.5)), is never negative.
 K1, B = 1.5, 0.75
 
 
-def index(pool: Sequence[np.ndarray], terms: int) -> dict[str, Any]:
+def index(pool: Iterable[np.ndarray], terms: int) -> dict[str, Any]:
     """Return bm25s' index of ``pool`` as a sparse matrix in columns by term: `data`, `indices`, `indptr`.
 
     Args:
@@ -64,9 +64,9 @@ class Bm25(Anchored):
 
     advice: ClassVar[Mapping[str, str]] = {"alike": "Lower weights.tau, or this is training without weights."}
 
-    def needs(self) -> tuple[AnchorTexts]:
+    def needs(self) -> tuple[PoolTexts]:
         """Ask for the texts."""
-        return (AnchorTexts(self, anchors=self.anchors_asked),)
+        return (PoolTexts(self, anchors=self.anchors_asked),)
 
     def weigh(self, seen: Seen) -> Tensor:
         """Return w for every example of the pool, (n,) float32.

@@ -1,11 +1,12 @@
-"""The texts of all train examples and of the anchors, looked at once before training: no model is asked."""
+"""The texts of all train examples, and of anchors, looked at once before training: no model is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from apportion.budget.prices import Cost
 from apportion.signals._records import Anchors, AnchorsAsked, Bench, Draw, Outlook, Seen
 from apportion.signals._signal import ExampleSignal, Weigh
 from apportion.signals.anchor_states import check_same
-from apportion.tasks import EncodedCollection
+from apportion.tasks import EncodedCollection, EncodedSplit
 from apportion.tasks.batches import Batch
 
 
@@ -27,28 +28,28 @@ class Weighs(Protocol):
         ...
 
 
-class AnchorTexts(ExampleSignal):
-    """Shows ``texts`` of every train example, (n,), and ``anchor_texts``, once a process.
+class PoolTexts(ExampleSignal):
+    """Shows ``texts`` of every train example, n of them, and ``anchor_texts``, once a process.
 
     Args:
         method: Whose weights they are; hashable, for the weights are kept.
-        anchors: Which examples the anchors are.
+        anchors: Which examples the anchors are; None for a method that compares with none.
 
     Cost: nothing to the ledger; what counting takes before training.
     """
 
     reads = "texts"
 
-    def __init__(self, method: Weighs, *, anchors: AnchorsAsked) -> None:
+    def __init__(self, method: Weighs, *, anchors: AnchorsAsked | None = None) -> None:
         self._method, self._asked = method, anchors
         self._pool: list[Tensor] = []
 
     @property
-    def anchors(self) -> AnchorsAsked:
+    def anchors(self) -> AnchorsAsked | None:
         """The examples that training examples are compared with."""
         return self._asked
 
-    def attach(self, bench: Bench) -> AnchorTexts:
+    def attach(self, bench: Bench) -> PoolTexts:
         """Weigh every train example.
 
         Raises:
@@ -80,10 +81,23 @@ class AnchorTexts(ExampleSignal):
         check_same(state["fingerprint"], self.bench.anchors.fingerprint)
 
 
+class _Pool:
+    """Token ids of every example of the splits, read one by one: the splits may lie in a file larger than memory."""
+
+    def __init__(self, splits: Sequence[EncodedSplit]) -> None:
+        self._splits = splits
+
+    def __len__(self) -> int:
+        return sum(map(len, self._splits))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (split.example(i)[0] for split in self._splits for i in range(len(split)))
+
+
 @lru_cache(maxsize=2)
 def _pool_weights(method: Weighs, tasks: EncodedCollection, anchors: Anchors) -> list[Tensor]:
     """Return, per task, the weights of its train examples, (n_i,) float32 each."""
     splits = [task.train for task in tasks.tasks]
-    pool = [split.example(i)[0] for split in splits for i in range(len(split))]
-    weights = method.weigh(Seen(texts=pool, anchor_texts=[split.example(i)[0] for _, split, i in anchors.picked]))
+    against = [split.example(i)[0] for _, split, i in anchors.picked]
+    weights = method.weigh(Seen(texts=_Pool(splits), anchor_texts=against))
     return list(weights.split([len(split) for split in splits]))
