@@ -1,4 +1,4 @@
-"""Quality against total FLOPs for every family of methods, in and out of the target's domain; see README.md beside this file.
+"""Quality against total FLOPs for every family of methods, in and out of the target's domain; see README.md here.
 
     python -m studies.pareto.run [--minutes 9] [--workers 2] [--suites quality,natural] [--arms ARMS] [--seeds 0,1,2]
 
@@ -102,7 +102,11 @@ def out_of_domain(suite: str, max_length: int, model: Path) -> float:
 def cells(suites: list[str], arms: list[str], seeds: list[int]) -> list[Cell]:
     """Return the cells, all arms and budgets of a seed before the next seed."""
     return [
-        Cell(suite, budget, arm, seed) for seed in seeds for suite in suites for budget in BUDGETS[suite] for arm in arms
+        Cell(suite, budget, arm, seed)
+        for seed in seeds
+        for suite in suites
+        for budget in BUDGETS[suite]
+        for arm in arms
     ]
 
 

@@ -30,7 +30,12 @@ def values(suite: str) -> dict[str, Any]:
     if suite == "natural":
         return {
             "model": {"name": "runs/natural/base/llama/model"},
-            "tasks": {"source": "jsonl", "path": str(natural.TASKS), "validation": natural.VALIDATION, "max_length": 160},
+            "tasks": {
+                "source": "jsonl",
+                "path": str(natural.TASKS),
+                "validation": natural.VALIDATION,
+                "max_length": 160,
+            },
             "targets": {"tasks": list(CATEGORIES)},
             "validation": {"every": 1.0, "examples_per_task": 2},
             "training": {**training, "learning_rate": 2.0e-3, "per_device_train_batch_size": 16},

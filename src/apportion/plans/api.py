@@ -58,8 +58,8 @@ def train(
         seed: Of everything random.
         progress: Show on stderr what the command line shows: bars in a terminal, lines elsewhere.
         **blocks: ``lora``, ``training`` (Hugging Face's argument names), ``validation`` and the rest, as in a recipe;
-            ``selection``, ``objective`` and ``kind`` may be objects, names or blocks too. ``targets`` is what `load_tasks` takes, a path, a
-            list of paths or a mapping of names to paths or rows; what it returned; or the recipe's block.
+            ``selection``, ``objective`` and ``kind`` may be objects, names or blocks too. ``targets`` is what `load_tasks`
+            takes, a path, a list of paths or a mapping of names to paths or rows; what it returned; or the recipe's block.
 
     Raises:
         ApportionError: Anything wrong with the arguments, data or model.

@@ -22,7 +22,7 @@ def arms_of(methods: object) -> dict[str, dict[str, Any]]:
 
     Args:
         methods: A list of methods, as objects, names or blocks of a mixture; or a mapping of names to them. In a list those
-            that share a type are named by the settings that set them apart too, but for one that was given by its name alone.
+            that share a type are named by the settings that set them apart too, but for one given by its name alone.
 
     Raises:
         ApportionError: Neither of these, something that is no method, or the same method twice.
