@@ -52,7 +52,7 @@ def tables(cells: list[dict[str, Any]]) -> str:
         lines += [
             f"**{suite}, {budget:.1e} FLOPs in all**",
             "",
-            "| arm | seeds | in domain (range) | out of domain (range) | FLOPs that train | supervised tokens | on the front |",
+            "| arm | seeds | in domain (range) | out of domain (range) | training | supervised tokens | on the front |",
             "|---|---|---|---|---|---|---|",
         ]
         for arm in ARMS:
