@@ -126,6 +126,11 @@ class Selecting(Stage):
             raise ApportionError(
                 f"'selection.limit' keeps {limit:,} {unit} tokens, and the longest example has {most:,}: raise it."
             )
+        if limit >= self._amounts(unit).sum() and self._signal is not None:
+            raise ApportionError(
+                "'selection.limit' keeps everything that is scored, so that scoring decides nothing: lower it, or raise "
+                "'selection.pool'."
+            )
         if self._signal is not None:
             self._signal.check(self._shapes, self._optim)
         spent = ledger.total_flops + sum(cost.flops for cost in self.price(ledger).values())

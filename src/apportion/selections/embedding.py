@@ -8,6 +8,7 @@ from torch import Tensor
 from apportion.selections._selection import Targeted
 from apportion.signals._pool import PoolSignal, Shown
 from apportion.signals.hidden_states import position_weighted_mean, unit
+from apportion.signals.pool_sentences import PoolSentences
 from apportion.signals.pool_states import PoolStates
 
 
@@ -36,11 +37,16 @@ class Embedding(Targeted):
     of arXiv 2605.05227.
     Departures: RDS+ takes turns over single target examples; ``aggregate: turns`` takes them over targets.
     Relations: `weights.adapt` with the scores of before training.
+
+    Attributes:
+        model: A sentence-transformers model, a folder or a Hub name, in place of the model's own states.
     """
 
+    model: str | None = None
+
     def needs(self) -> tuple[PoolSignal, ...]:
-        """Ask for the states."""
-        return (PoolStates(phi),)
+        """Ask for the states, or for sentence embeddings."""
+        return (PoolStates(phi) if self.model is None else PoolSentences(self.model),)
 
     def score(self, shown: Shown) -> Tensor:
         """Return the mean cosines, (n, V)."""
