@@ -14,6 +14,8 @@ from apportion.objectives import OBJECTIVES, Objective
 from apportion.plans.recipe import Recipe, TargetsSpec, ValidationSpec
 from apportion.tasks import SOURCES, TasksSpec
 from apportion.tasks.sources._rows import RowSource
+from apportion.selections import SELECTIONS
+from apportion.selections._selection import Selection
 from apportion.weights import WEIGHTS
 from apportion.weights._weighting import Weighting
 
@@ -71,6 +73,7 @@ def section(title):
     [
         ("objective", Objective, OBJECTIVES, "reducible"),
         ("mixture", Mixture, MIXTURES, "uniform"),
+        ("selection", Selection, SELECTIONS, "all"),
         ("weights", Weighting, WEIGHTS, "uniform"),
     ],
 )

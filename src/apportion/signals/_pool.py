@@ -38,16 +38,12 @@ class Pool:
     def __len__(self) -> int:
         return sum(map(len, self.candidates))
 
-    @cached_property
-    def chunks(self) -> list[list[Picked]]:
-        """Return the examples in stretches of one task each, in the collection's order; the same for any number of ranks."""
-        return [
-            [(task, split, int(i)) for i in rows[start : start + CHUNK]]
-            for task, split, rows in self._parts
-            for start in range(0, len(rows), CHUNK)
-        ]
-
     @property
+    def chunks(self) -> Sequence[list[Picked]]:
+        """The examples in stretches of one task each, in the collection's order; the same for any number of ranks."""
+        return _Chunks(self._parts)
+
+    @cached_property
     def _parts(self) -> list[tuple[int, Any, np.ndarray]]:
         return [
             (at, task.train, rows)
@@ -62,6 +58,24 @@ class Pool:
             supervised += float(split.supervised[rows].sum())
             tokens, pairs = tokens + float(lengths.sum()), pairs + float((lengths**2).sum())
         return Cost(supervised, tokens, price(Work(tokens, pairs)))
+
+
+class _Chunks(Sequence[list[Picked]]):
+    """A pool's chunks, each made when it is asked for: a list of all examples would grow with the pool."""
+
+    def __init__(self, parts: Sequence[tuple[int, Any, np.ndarray]]) -> None:
+        self._parts = parts
+        self._starts = [(at, start) for at, (_, _, rows) in enumerate(parts) for start in range(0, len(rows), CHUNK)]
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, k: Any) -> Any:  # noqa: ANN401
+        if isinstance(k, slice):
+            return [self[i] for i in range(*k.indices(len(self)))]
+        at, start = self._starts[k]
+        task, split, rows = self._parts[at]
+        return [(task, split, int(i)) for i in rows[start : start + CHUNK]]
 
 
 @dataclass(frozen=True)

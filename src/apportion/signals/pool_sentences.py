@@ -39,7 +39,7 @@ class PoolSentences(PoolSignal):
         """Return the cost over pool and targets, their tokens judged by a sample."""
         chunks = self.bench.pool.chunks
         every = math.ceil(len(self.bench.pool) / SAMPLED)
-        sample = [item for chunk in chunks for item in chunk][::every]
+        sample = [item for at, item in enumerate(item for chunk in chunks for item in chunk) if at % every == 0]
         targets = self.target_examples()
         tokens = self._tokens(self._texts(sample)) / len(sample) * len(self.bench.pool)
         tokens += self._tokens(self._texts(targets))
