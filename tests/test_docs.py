@@ -12,10 +12,10 @@ from apportion.models.specs import LoraSpec, ModelSpec, TokenizerSpec
 from apportion.models.tagi.kind import Tagi, TeachersSpec
 from apportion.objectives import OBJECTIVES, Objective
 from apportion.plans.recipe import Recipe, TargetsSpec, ValidationSpec
-from apportion.tasks import SOURCES, TasksSpec
-from apportion.tasks.sources._rows import RowSource
 from apportion.selections import SELECTIONS
 from apportion.selections._selection import Selection
+from apportion.tasks import SOURCES, TasksSpec
+from apportion.tasks.sources._rows import RowSource
 from apportion.weights import WEIGHTS
 from apportion.weights._weighting import Weighting
 
