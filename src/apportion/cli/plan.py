@@ -80,9 +80,11 @@ def _print(plan: Mapping[str, Any]) -> None:
     if len(plan["stages"]) > 1:
         *before, training = plan["stages"]
         finished, flops = sum(s["finished"] for s in before), sum(s["flops"] for s in before)
+        named = ", ".join(stage["name"] for stage in before[:3]) + (f" and {len(before) - 3} more" * (len(before) > 3))
         console.print(
-            f"Stages: {len(before)} run{'s' * (len(before) > 1)} before training, {finished} finished, {flops:.3g} FLOPs; "
-            f"then training, {training['flops']:.3g} FLOPs."
+            f"Stages: before training {named}, {finished} of {len(before)} finished, {flops:.3g} FLOPs; then training, "
+            f"{training['flops']:.3g} FLOPs.",
+            markup=False,
         )
     accounts = Table("account", "supervised", "processed", "FLOPs", "share", title="Expected spending")
     total = sum(account["flops"] for account in plan["accounts"].values())

@@ -15,7 +15,7 @@ MOST_SHARE = 0.1
 """Of a run's FLOPs, for the report's validations or for what a method measures."""
 MOST_EPOCHS = 10
 # The keys by which methods say how often, and on how much, they measure.
-_MEASURING = ("refresh", "max_cost", "reads", "examples_per_task", "anchors", "rounds", "steps", "keep")
+_MEASURING = ("refresh", "max_cost", "reads", "examples_per_task", "anchors", "rounds", "steps", "pool", "keep")
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def plan_recipe(recipe: Recipe, *, timed: bool = False) -> Plan:
         timed_steps=pace.steps if pace else 0,
         seconds=took.middle,
         seconds_range=(took.low, took.high),
-        advice=_advice(training, sum(account["flops"] for account in accounts.values()), epochs, memory),
+        advice=_advice(training, {name: account["flops"] for name, account in accounts.items()}, epochs, memory),
     )
 
 
@@ -158,7 +158,11 @@ def _epochs(recipe: Recipe, data: Data, p: np.ndarray, examples: int) -> dict[st
     return dict(zip(names, (drawn / sizes).tolist(), strict=True))
 
 
-def _advice(training: Training, total: float, epochs: Mapping[str, float], memory: int) -> tuple[Advice, ...]:
+def _advice(
+    training: Training, flops: Mapping[str, float], epochs: Mapping[str, float], memory: int
+) -> tuple[Advice, ...]:
+    """Return what is better changed, from what each account is expected to spend."""
+    total = sum(flops.values())
     recipe, data, parts, expected = training.recipe, training.data, training.setup, training.expected
     assert expected is not None
     method, weighting = recipe.method(), recipe.weighting()
@@ -171,14 +175,17 @@ def _advice(training: Training, total: float, epochs: Mapping[str, float], memor
     report = Validations(recipe.validation.cadence, recipe.validation.examples_per_task, once)
     return (
         *advise_validation(report, expected.steps, total, CADENCES),
+        *advise_method(
+            "selection", recipe.selection["type"], recipe.chosen(), "select", flops.get("select", 0.0), total
+        ),
         *(
             advice
             for family, name, chosen in (
                 ("weights", recipe.weights["type"], weighting),
                 ("mixture", recipe.mixture["type"], method),
             )
-            for account, flops in expected.measured[family].items()
-            for advice in advise_method(family, name, chosen, account, flops, total)
+            for account, spent in expected.measured[family].items()
+            for advice in advise_method(family, name, chosen, account, spent, total)
         ),
         *advise_epochs(epochs, method.max_epochs),
         *advise_memory(memory, parts.args.device),

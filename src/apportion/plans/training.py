@@ -147,6 +147,8 @@ class Training(Stage):
         self.summary["seconds"] = round(self.summary["seconds"] + sum(map(_seconds, before)), 3)
         if self.selected is not None:
             self.summary["selection"] = self.selected
+            chosen = {"type": recipe.selection["type"], "plain": recipe.chosen().plain, "advice": {}}
+            self.summary["methods"]["selection"] = chosen
         self.summary["final"] |= of_validation(
             validation["tasks"], self.summary["final"]["validation"], data.importance
         )
