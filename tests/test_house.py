@@ -225,7 +225,8 @@ def test_the_package_pins_nothing_and_stands_beside_the_users_own_torch():
 
 def test_the_package_imports_only_what_it_asks_for():
     distribution = {"yaml": "pyyaml", "bm25s": "bm25s"}
-    lines = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["bm25"]]
+    extras = PROJECT["optional-dependencies"]
+    lines = [*PROJECT["dependencies"], *extras["bm25"], *extras["regmix"]]
     asked = {re.split(r"[<>=!\[ ]", line)[0].replace("_", "-") for line in lines}
     # What comes with one of those and is that one's own: Jinja's strings, pydantic's core, the Hub's client.
     asked |= {"markupsafe", "pydantic-core", "huggingface-hub"}

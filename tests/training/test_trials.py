@@ -1,12 +1,13 @@
 """A mixture that asks for trials: they are runs of their own, charged to the run, and it is told how they ended."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from apportion._errors import ApportionError
-from apportion.mixtures import TaskSizes, Upsample
+from apportion.mixtures import Outcome, TaskSizes, Upsample
 from tests.training.runs import run
 
 GRID = ["targets={tasks: [copy, reverse]}", "mixture={type: upsample, share: grid, grid: [0.9, 0.1, 0.4], trial: 0.5}"]
@@ -69,13 +70,17 @@ def test_a_budget_in_flops_pays_for_the_trials(tmp_path):
 
 
 def test_what_is_told_of_equal_losses_is_the_smaller_share():
-    asked = Upsample(share="grid", grid=(0.5, 0.2, 0.9))
-    assert set(asked.ask()) == {"share-0.5", "share-0.2", "share-0.9"}
-    assert asked.tell({"share-0.5": 1.0, "share-0.2": 1.0, "share-0.9": 2.0}).share == 0.2
-    assert asked.tell({"share-0.5": 1.0, "share-0.2": 1.0, "share-0.9": 0.5}).share == 0.9
+    asked, plain = Upsample(share="grid", grid=(0.5, 0.2, 0.9)), Upsample(share=0.3)
     sizes = TaskSizes(("a", "b"), *(torch.tensor(x, dtype=torch.float64) for x in ([5, 5], [9, 9], [1, 0])))
+    assert set(asked.ask(sizes, Path())) == {"share-0.5", "share-0.2", "share-0.9"}
+
+    def told(last):
+        return asked.tell(sizes, {"share-0.5": Outcome(1.0), "share-0.2": Outcome(1.0), "share-0.9": Outcome(last)})
+
+    assert told(2.0).share == 0.2
+    assert told(0.5).share == 0.9
     assert asked.proportions(asked.init(sizes)).tolist() == [0.5, 0.5]
-    assert Upsample(share=0.3).ask() == {} and Upsample(share=0.3).tell({}).share == 0.3
+    assert plain.ask(sizes, Path()) == {} and plain.tell(sizes, {}).share == 0.3
 
 
 @pytest.mark.parametrize("bad", [{"grid": (0.5,)}, {"grid": (0.0, 0.5)}, {"trial": 0}, {"share": "some"}, {"share": 0}])

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from apportion.signals._signal import ExampleSignal, Signal, TaskSignal, cost_of
     from apportion.signals.anchor_states import AnchorStates
     from apportion.signals.anchor_texts import AnchorTexts
+    from apportion.signals.excess_losses import ExcessLosses
     from apportion.signals.in_run_alignment import InRunAlignment
     from apportion.signals.look_ahead import LookAhead
     from apportion.signals.losses import example_losses, task_losses
     from apportion.signals.probed_gains import ProbedGains
     from apportion.signals.step_losses import StepLosses
+    from apportion.signals.train_losses import TrainLosses
     from apportion.signals.validation_losses import ValidationLosses
 
 _BASES = ("ExampleSignal", "Signal", "TaskSignal", "cost_of")
@@ -25,10 +27,12 @@ _HOME = {
     **dict.fromkeys(_BASES, "_signal"),
     "AnchorStates": "anchor_states",
     "AnchorTexts": "anchor_texts",
+    "ExcessLosses": "excess_losses",
     "InRunAlignment": "in_run_alignment",
     "LookAhead": "look_ahead",
     "ProbedGains": "probed_gains",
     "StepLosses": "step_losses",
+    "TrainLosses": "train_losses",
     "ValidationLosses": "validation_losses",
     "example_losses": "losses",
     "task_losses": "losses",
@@ -41,6 +45,7 @@ __all__ = [
     "Asking",
     "Bench",
     "ExampleSignal",
+    "ExcessLosses",
     "Feedback",
     "InRunAlignment",
     "LookAhead",
@@ -51,6 +56,7 @@ __all__ = [
     "Signal",
     "StepLosses",
     "TaskSignal",
+    "TrainLosses",
     "ValidationLosses",
     "cost_of",
     "example_losses",
