@@ -173,3 +173,34 @@ def test_a_kind_of_model_that_is_no_causal_one_is_refused(tmp_path):
         ApportionError, match=r"'weights\.type: doremi', which reads reference, does not go with 'kind: tagi'"
     ):
         parse_recipe(overridden(SCRATCH, ["weights={type: doremi, reference: x}"]))
+
+
+def test_stopped_and_resumed_is_never_stopped(tmp_path, finished):
+    """The mean weights by task too, which a checkpoint must hold."""
+    from apportion.plans.recipe import overridden, parse_recipe
+    from apportion.plans.run import run_recipe
+    from tests.training.runs import TINY
+
+    settings = [*FEW, f"weights={{type: doremi, reference: '{finished}'}}", "validation.every=0.2", "budget=1200"]
+    recipe = parse_recipe(overridden(TINY, settings))
+
+    def stop(record, progress):
+        if progress > 0.5:
+            raise KeyboardInterrupt
+
+    whole = run_recipe(recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe, tmp_path / "broken", stop)
+    assert list((tmp_path / "broken" / "checkpoints").glob("step-*"))
+    broken = run_recipe(recipe, tmp_path / "broken")
+    for name in ("ledger.json", "mixture.json", "model/model.safetensors"):
+        assert (broken.path / name).read_bytes() == (whole.path / name).read_bytes(), name
+    records = [
+        [{k: v for k, v in each.items() if k != "seconds"} for each in history(done)] for done in (broken, whole)
+    ]
+    assert records[0] == records[1]
+    tasks = json.loads((whole.path / "mixture.json").read_text())["tasks"].values()
+    spread = [task["weight"] for task in tasks]
+    mean = sum(task["weight"] * task["examples"] for task in tasks) / sum(task["examples"] for task in tasks)
+    recorded = [record["weights"]["mean"] for record in history(whole) if "weights" in record]
+    assert max(spread) > min(spread) and min(recorded) <= mean <= max(recorded)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from apportion._config import plain as plain_values
 from apportion._errors import ApportionError
 from apportion.mixtures._found import SETTLED_ADVICE, Found
 from apportion.mixtures._mixture import Mixture, Outcome, State, TaskSizes, Trial
+from apportion.mixtures._regression import FITS, fitted, held_out_correlation, load_lightgbm
 from apportion.models.specs import ModelSpec
 
 # Concentrations of the Dirichlet distributions, from the first trial's to the last one's.
@@ -21,26 +22,7 @@ LOOSEST, TIGHTEST = 0.1, 5.0
 SIMULATED, BEST = 100_000, 128
 # How often mixtures are drawn again in place of those above the cap.
 MOST_ROUNDS = 200
-# Trials are held out in so many parts, one after the other.
-PARTS = 4
 DIGITS = 6
-PENALTIES = tuple(10.0**power for power in range(-6, 3))
-MOST_TREES, PATIENCE = 2000, 50
-TREES = {
-    "objective": "regression",
-    "learning_rate": 0.05,
-    "num_leaves": 4,
-    "min_data_in_leaf": 3,
-    "min_data_in_bin": 1,
-    "feature_pre_filter": False,
-    "num_threads": 1,
-    "deterministic": True,
-    "force_row_wise": True,
-    "verbosity": -1,
-}
-
-Predict = Callable[[np.ndarray], np.ndarray]
-Fit = Callable[[np.ndarray, np.ndarray, np.random.Generator], Predict]
 
 
 def candidates(prior: np.ndarray, count: int, cap: float, seed: np.random.Generator) -> np.ndarray:
@@ -69,101 +51,6 @@ def candidates(prior: np.ndarray, count: int, cap: float, seed: np.random.Genera
     raise ApportionError(f"'mixture.cap' of {cap:g} leaves hardly a mixture of {len(prior)} tasks to try: raise it.")
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Return the rank of each value, from 0, equal ones sharing the mean of theirs."""
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts + 1) / 2)[where]
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the rank correlation of two sequences, 0 where one of them is constant."""
-    x, y = ranks(a) - (len(a) - 1) / 2, ranks(b) - (len(b) - 1) / 2
-    scale = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / scale if scale else 0.0
-
-
-def fit_linear(p: np.ndarray, losses: np.ndarray, seed: np.random.Generator) -> Predict:
-    """Return the prediction of ridge regression, its penalty the one of `PENALTIES` with the least leave-one-out error.
-
-    Args:
-        p: Mixtures, (n, T).
-        losses: Their losses, (n,).
-        seed: Unused: nothing is drawn.
-    """
-    centre, mean = p.mean(0), losses.mean()
-    left, sizes, right = np.linalg.svd(p - centre, full_matrices=False)
-    along = left.T @ (losses - mean)
-
-    def error(penalty: float) -> float:
-        shrunk = sizes**2 / (sizes**2 + penalty)
-        leverage = (left**2) @ shrunk + 1 / len(p)
-        return float(np.mean(((losses - mean - left @ (shrunk * along)) / np.maximum(1 - leverage, 1e-9)) ** 2))
-
-    penalty = min(PENALTIES, key=error)
-    slopes = right.T @ (sizes / (sizes**2 + penalty) * along)
-    return lambda mixtures: mean + (mixtures - centre) @ slopes
-
-
-def load_lightgbm() -> Any:  # noqa: ANN401
-    """Return the module.
-
-    Raises:
-        ApportionError: It is not installed.
-    """
-    try:
-        import lightgbm
-    except (ImportError, OSError):  # the latter where the system lacks its library of threads
-        raise ApportionError(
-            "'mixture.fit: lightgbm' needs LightGBM: pip install 'apportion[regmix]', or set 'mixture.fit: linear'."
-        ) from None
-    return lightgbm
-
-
-def fit_lightgbm(p: np.ndarray, losses: np.ndarray, seed: np.random.Generator) -> Predict:
-    """Return the prediction of boosted trees, stopped early on a fifth of the mixtures and then fitted to all of them.
-
-    Args:
-        p: Mixtures, (n, T).
-        losses: Their losses, (n,).
-        seed: What the fifth is drawn by.
-
-    Source: Liu et al. 2024, RegMix, arXiv 2407.01492, section 3.2.
-
-    Raises:
-        ApportionError: LightGBM is not installed.
-    """
-    lightgbm = load_lightgbm()
-
-    def trained(rows: np.ndarray, rounds: int, stopping: np.ndarray | None = None) -> Any:  # noqa: ANN401
-        data = lightgbm.Dataset(p[rows], losses[rows], params=TREES)
-        if stopping is None:
-            return lightgbm.train(TREES, data, rounds)
-        judged = lightgbm.Dataset(p[stopping], losses[stopping], reference=data)
-        early = lightgbm.early_stopping(PATIENCE, verbose=False)
-        return lightgbm.train(TREES, data, rounds, valid_sets=[judged], callbacks=[early])
-
-    order = seed.permutation(len(p))
-    cut = max(len(p) // 5, 1)
-    best = trained(order[cut:], MOST_TREES, order[:cut]).best_iteration
-    model = trained(np.arange(len(p)), max(int(best), 1))
-    return lambda mixtures: np.asarray(model.predict(mixtures))
-
-
-FITS: Mapping[str, Fit] = {"lightgbm": fit_lightgbm, "linear": fit_linear}
-
-
-def held_out_correlation(fit: Fit, p: np.ndarray, losses: np.ndarray, seed: np.random.Generator) -> float:
-    """Return the rank correlation of the losses with what is predicted for each mixture by a fit that has not seen it.
-
-    A quarter is held out at a time, and the correlation is over all of them.
-    """
-    predicted = np.empty(len(p))
-    for part in np.array_split(seed.permutation(len(p)), PARTS):
-        rest = np.setdiff1d(np.arange(len(p)), part)
-        predicted[part] = fit(p[rest], losses[rest], seed)(p[part])
-    return spearman(predicted, losses)
-
-
 class RegMix(Mixture):
     """Mixture found by trials of random mixtures: the mean of those that a regression over them says end lowest.
 
@@ -173,7 +60,8 @@ class RegMix(Mixture):
     References: Liu et al. 2024, RegMix (arXiv 2407.01492).
     Departures: the prior is uniform unless ``prior`` says otherwise: with the paper's, by sizes, a task of a five-hundredth
         of the largest is hardly ever tried, and tasks count alike in the macro loss. The trials have the run's own model
-        unless ``proxy`` names a smaller one. The paper's trees see many more mixtures, so their settings are others here.
+        unless ``proxy`` names a smaller one. The paper's trees see hundreds of mixtures: here both regressions begin with
+        a line in how widely a mixture spreads, and the trees are stumps.
     Relations: `upsample` with a grid tries mixtures along one line, and `doremi` runs one proxy.
 
     Attributes:
@@ -187,10 +75,7 @@ class RegMix(Mixture):
     """
 
     plain: ClassVar[bool] = False
-    advice: ClassVar[Mapping[str, str]] = {
-        **SETTLED_ADVICE,
-        "narrowed": "Lower mixture.cap, or raise mixture.trials, so that the regression knows more.",
-    }
+    advice: ClassVar[Mapping[str, str]] = SETTLED_ADVICE
 
     trials: int = Field(32, ge=8)
     trial: float = Field(0.03, gt=0, le=1)
@@ -224,7 +109,7 @@ class RegMix(Mixture):
         p, losses = self._tried(tasks), np.array([outcome.loss for outcome in outcomes.values()])
         fit, seed = FITS[self.fit], np.random.default_rng([self.seed, 1])
         correlation = held_out_correlation(fit, p, losses, seed)
-        predict = fit(p, losses, seed)
+        predict = fitted(fit, p, losses, seed)
         simulated = candidates(self._prior(tasks), SIMULATED, self.cap, seed)
         predicted = predict(simulated)
         best = np.argsort(predicted, kind="stable")[:BEST]
