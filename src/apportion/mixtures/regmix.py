@@ -60,8 +60,8 @@ class RegMix(Mixture):
     References: Liu et al. 2024, RegMix (arXiv 2407.01492).
     Departures: the prior is uniform unless ``prior`` says otherwise: with the paper's, by sizes, a task of a five-hundredth
         of the largest is hardly ever tried, and tasks count alike in the macro loss. The trials have the run's own model
-        unless ``proxy`` names a smaller one. The paper's trees see hundreds of mixtures: here both regressions begin with
-        a line in how widely a mixture spreads, and the trees are stumps.
+        unless ``proxy`` names a smaller one. The paper's trees see hundreds of mixtures. Here they are stumps, for what
+        two simpler fits leave: a line in how widely a mixture spreads, and ridge regression on its shares.
     Relations: `upsample` with a grid tries mixtures along one line, and `doremi` runs one proxy.
 
     Attributes:
@@ -70,7 +70,7 @@ class RegMix(Mixture):
         proxy: A model block that replaces the run's in the trials; None for the run's own.
         prior: Mean of the mixtures that are tried: every task alike, or by supervised tokens.
         cap: Mixtures in which a task has more than this are left out; twice its even share is always let in.
-        fit: The regression: boosted trees, or a line.
+        fit: The regression: with boosted trees, or without.
         seed: Of the mixtures that are tried and simulated, and of what is held out.
     """
 
@@ -107,9 +107,9 @@ class RegMix(Mixture):
     def tell(self, tasks: TaskSizes, outcomes: Mapping[str, Outcome]) -> Found:
         """Return the mean of the mixtures that are predicted to end lowest, and say how well that was predicted."""
         p, losses = self._tried(tasks), np.array([outcome.loss for outcome in outcomes.values()])
-        fit, seed = FITS[self.fit], np.random.default_rng([self.seed, 1])
-        correlation = held_out_correlation(fit, p, losses, seed)
-        predict = fitted(fit, p, losses, seed)
+        fits, seed = FITS[self.fit], np.random.default_rng([self.seed, 1])
+        correlation = held_out_correlation(fits, p, losses, seed)
+        predict = fitted(fits, p, losses, seed)
         simulated = candidates(self._prior(tasks), SIMULATED, self.cap, seed)
         predicted = predict(simulated)
         best = np.argsort(predicted, kind="stable")[:BEST]
