@@ -60,7 +60,8 @@ class Bandit(Mixture):
     References: Albalak et al. 2023, Online Data Mixing (arXiv 2312.02406), algorithm 1.
     Departures: a step holds examples of many tasks, and not of one; the paper's first hundredth of the run, in which
         it draws by the domains' sizes, is left out: until sqrt(ln T / (T t)) < 1/T the rule itself draws uniformly.
-    Relations: `loss` follows validation losses in the same sense. Both are drawn to what cannot be learnt.
+    Relations: `loss` follows validation losses in the same sense. Both are drawn to what cannot be learnt, and neither
+        looks at targets.
     """
 
     plain: ClassVar[bool] = False

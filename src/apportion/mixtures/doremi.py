@@ -35,7 +35,7 @@ class Doremi(Mixture):
     References: Xie et al. 2023, DoReMi (arXiv 2305.10429), algorithm 1.
     Departures: the mean of a is over the examples drawn, and not over steps. Reference and proxy have the run's own model
     unless ``proxy`` names a smaller one. The paper's next rounds, with the mixture found as the reference's, are left out.
-    Relations: the weights `doremi` are its second trial.
+    Relations: the weights `doremi` are its second trial. It goes by the tasks that are trained on, whatever the targets.
 
     Attributes:
         trial: Share of the run's budget that each of the two may spend.

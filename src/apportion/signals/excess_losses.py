@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from apportion._errors import ApportionError
 from apportion._ranks import summed, world
 from apportion.budget.prices import Cost, Work
-from apportion.models.loading import load_model
+from apportion.models.loading import load_model, quietly
 from apportion.models.output import read
 from apportion.signals._records import Bench, Draw, Outlook, Seen
 from apportion.signals._signal import ExampleSignal, Weigh
@@ -72,7 +72,8 @@ class ExcessLosses(ExampleSignal):
                 f"The run in '{folder}', which 'weights.reference' names, read other tasks or another tokenizer: "
                 "its losses cannot be set against these."
             )
-        self._reference = load_model(AutoModelForCausalLM, str(folder / "model"), "reference")
+        with quietly():
+            self._reference = load_model(AutoModelForCausalLM, str(folder / "model"), "reference")
         self._reference.eval().requires_grad_(False)
 
     def known(
