@@ -29,7 +29,7 @@ SETTINGS = {
     "progress": OFTEN,
     "probes": {"keep": None, "sharpness": 0.05},
     "doremi": {"trial": 0.2, "eta": 0.05},
-    "regmix": {"trials": 8, "trial": 0.1, "fit": "linear", "cap": 0.3},
+    "regmix": {"trials": 8, "trial": 0.03, "fit": "linear", "cap": 0.3},
 }
 # A finished run on the same tasks, made once.
 WEIGHTED = {"doremi": {"reference": "${APPORTION_REFERENCE}", "eta": 0.05}}
@@ -67,6 +67,7 @@ CELLS = {
     "adapt-paper": {"objective": "worst", "mixture": {"type": "adapt", "refresh": "2%", **PLAIN}},
     "adapt-share-in-flops": {"budget": "2e10 FLOPs", "mixture": {"type": "adapt", "refresh": "5%"}},
     "in-flops": {"budget": "2e10 FLOPs", "mixture": "adapt", "weights": "adapt"},
+    "weights-doremi-in-flops": {"budget": "1e10 FLOPs", "weights": {"type": "doremi", **WEIGHTED["doremi"]}},
     "in-processed": {"budget": "20k processed", "mixture": {"type": "uniform", "unit": "tokens"}},
     "in-flops-accumulated": {"budget": "2e10 FLOPs", "weights": "linupper", **ACCUMULATED},
     "every-step-read": {"mixture": {"type": "adapt", "refresh": 25, "reads": None}},
