@@ -227,7 +227,7 @@ def test_the_package_pins_nothing_and_stands_beside_the_users_own_torch():
 def test_the_package_imports_only_what_it_asks_for():
     distribution = {"yaml": "pyyaml", "bm25s": "bm25s"}
     extras = PROJECT["optional-dependencies"]
-    lines = [*PROJECT["dependencies"], *extras["bm25"], *extras["minhash"]]
+    lines = [*PROJECT["dependencies"], *extras["bm25"], *extras["embedding"], *extras["minhash"], *extras["regmix"]]
     asked = {re.split(r"[<>=!\[ ]", line)[0].replace("_", "-") for line in lines}
     # What comes with one of those and is that one's own: Jinja's strings, pydantic's core, the Hub's client.
     asked |= {"markupsafe", "pydantic-core", "huggingface-hub"}

@@ -51,7 +51,9 @@ def pins(file):
 
 def test_the_oldest_versions_are_the_lower_bounds():
     extras = PROJECT["optional-dependencies"]
-    stated = bounds([*PROJECT["dependencies"], *extras["bm25"], *extras["minhash"]])
+    stated = bounds(
+        [*PROJECT["dependencies"], *extras["bm25"], *extras["embedding"], *extras["minhash"], *extras["regmix"]]
+    )
     oldest = pins("constraints-oldest.txt")
     # One build of torch serves all: an older one is not tried.
     assert oldest.pop("torch") == pins("constraints.txt")["torch"]

@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,6 +52,7 @@ def histories(draw, least=1):
             losses=torch.tensor(draw(rows), dtype=torch.float64) if draw(st.booleans()) else None,
             alignment=torch.tensor(draw(signed), dtype=torch.float64) if draw(st.booleans()) else None,
             gains=torch.tensor(draw(signed), dtype=torch.float64) if draw(st.booleans()) else None,
+            train_losses=torch.tensor(draw(rows), dtype=torch.float64) if draw(st.booleans()) else None,
         )
         for step in range(length)
     ]
@@ -65,7 +67,9 @@ def steered(tasks=5, steps=12, seed=0):
         losses = torch.rand(len(tasks.names), generator=generator, dtype=torch.float64) * 3
         alignment = torch.randn(len(tasks.names), generator=generator, dtype=torch.float64)
         gains = torch.randn(len(tasks.names), generator=generator, dtype=torch.float64)
-        return Feedback((step + 1) / (steps + 1), losses=losses, alignment=alignment, gains=gains)
+        trained = torch.rand(len(tasks.names), generator=generator, dtype=torch.float64) * 3
+        trained[step % len(tasks.names)] = torch.nan  # one that the step did not draw
+        return Feedback((step + 1) / (steps + 1), losses=losses, alignment=alignment, gains=gains, train_losses=trained)
 
     return tasks, [one(step) for step in range(steps)]
 
@@ -156,6 +160,7 @@ def test_permuting_tasks_permutes_results(name, history, data):
             losses=None if f.losses is None else f.losses[list(order)],
             alignment=None if f.alignment is None else f.alignment[list(order)],
             gains=None if f.gains is None else f.gains[list(order)],
+            train_losses=None if f.train_losses is None else f.train_losses[list(order)],
         )
         for f in feedback
     ]
@@ -173,7 +178,8 @@ def test_unknown_setting_names_its_path_and_the_nearest(name):
 
 @every
 def test_what_it_follows_is_what_moves_it(name):
-    tasks, feedback = steered(tasks=7)
+    # Long enough for a bandit, which first explores all alike.
+    tasks, feedback = steered(tasks=4, steps=30)
     mixture = build(name, tasks)
     start = mixture.proportions(mixture.init(tasks))
 
@@ -185,12 +191,16 @@ def test_what_it_follows_is_what_moves_it(name):
     losses = moved(of=[{"progress": f.progress, "losses": f.losses} for f in feedback])
     alignment = moved(of=[{"progress": f.progress, "alignment": f.alignment} for f in feedback])
     gains = moved(of=[{"progress": f.progress, "gains": f.gains} for f in feedback])
+    trained = moved(of=[{"progress": f.progress, "train_losses": f.train_losses} for f in feedback])
     reads = {signal.reads for signal in mixture.needs()}
+    by_training = any(type(signal).__name__ == "TrainLosses" for signal in mixture.needs())
     by_gradients = bool(reads & {"backward", "gradients"})
-    by_losses = by_gradients or "losses" in reads  # the validation pass measures both
-    assert mixture.plain == (not reads)
+    # The validation pass measures both.
+    by_losses = by_gradients or ("losses" in reads and not by_training)
+    assert mixture.plain == (not reads and not mixture.ask(tasks, Path("trials")))
     nothing = moved(of=[{"progress": f.progress} for f in feedback])
-    assert (losses, alignment, gains, nothing) == (by_losses, by_gradients, "steps" in reads, False)
+    wanted = (by_losses, by_gradients, "steps" in reads, by_training, False)
+    assert (losses, alignment, gains, trained, nothing) == wanted
 
 
 @every
@@ -231,7 +241,9 @@ def test_naming_the_family_does_not_load_torch():
 @every
 def test_advice_names_keys_of_the_method_only_and_is_there_where_something_is_measured(name):
     method = MIXTURES.get(name)
-    assert set(method.advice) == (set() if method.plain else {"narrowed", "still", "swings", "behind"})
+    signs = {"narrowed", "still", "swings", "behind"}
+    settled = not method.plain and not method().needs()  # by trials: meant to stand still
+    assert set(method.advice) == (set() if method.plain else signs - {"still"} if settled else signs)
     for said in method.advice.values():
         named = re.findall(r"mixture\.(\w+)", said)
         assert named and set(named) <= set(method.model_fields)

@@ -23,7 +23,16 @@ SHARES = {name: (i + 1) / sum(range(len(NAMES) + 1)) for i, name in enumerate(NA
 # Those that measure seldom do so often enough here for one time more or less to be under a tenth. A plan is of the
 # starting mixture: probes leave it by little here, so that what a draw costs stays what it is.
 OFTEN = {"refresh": 5, "max_cost": 0.5}
-SETTINGS = {"fixed": {"shares": SHARES}, "loss": OFTEN, "progress": OFTEN, "probes": {"keep": None, "sharpness": 0.05}}
+SETTINGS = {
+    "fixed": {"shares": SHARES},
+    "loss": OFTEN,
+    "progress": OFTEN,
+    "probes": {"keep": None, "sharpness": 0.05},
+    "doremi": {"trial": 0.2, "eta": 0.05},
+    "regmix": {"trials": 8, "trial": 0.03, "fit": "linear", "cap": 0.3},
+}
+# A finished run on the same tasks, made once.
+WEIGHTED = {"doremi": {"reference": "${APPORTION_REFERENCE}", "eta": 0.05}}
 # Draws on targets, which may be tasks.
 OWN = {"path": {"a": "${APPORTION_GOALS}/a.jsonl", "b": "${APPORTION_GOALS}/b.jsonl"}}
 NEEDED = {"upsample": {"targets": {"tasks": ["copy", "reverse"]}}}
@@ -34,8 +43,11 @@ CELLS = {
         f"mixture-{name}": {"mixture": {"type": name, **SETTINGS.get(name, {})}, **NEEDED.get(name, {})}
         for name in MIXTURES
     },
-    **{f"weights-{name}": {"weights": {"type": name}} for name in WEIGHTS},
-    **{f"weights-{name}-accumulated": {"weights": {"type": name}, **ACCUMULATED} for name in ("adapt", "linupper")},
+    **{f"weights-{name}": {"weights": {"type": name, **WEIGHTED.get(name, {})}} for name in WEIGHTS},
+    **{
+        f"weights-{name}-accumulated": {"weights": {"type": name, **WEIGHTED.get(name, {})}, **ACCUMULATED}
+        for name in ("adapt", "doremi", "linupper")
+    },
     **{f"adapt-refresh-{n}": {"mixture": {"type": "adapt", "refresh": n}} for n in (5, 6, 7, 20)},
     **{
         f"adapt-{name}": {"mixture": {"type": "adapt", "estimator": name, "refresh": 40, "examples_per_task": 1}}
@@ -55,6 +67,7 @@ CELLS = {
     "adapt-paper": {"objective": "worst", "mixture": {"type": "adapt", "refresh": "2%", **PLAIN}},
     "adapt-share-in-flops": {"budget": "2e10 FLOPs", "mixture": {"type": "adapt", "refresh": "5%"}},
     "in-flops": {"budget": "2e10 FLOPs", "mixture": "adapt", "weights": "adapt"},
+    "weights-doremi-in-flops": {"budget": "1e10 FLOPs", "weights": {"type": "doremi", **WEIGHTED["doremi"]}},
     "in-processed": {"budget": "20k processed", "mixture": {"type": "uniform", "unit": "tokens"}},
     "in-flops-accumulated": {"budget": "2e10 FLOPs", "weights": "linupper", **ACCUMULATED},
     "every-step-read": {"mixture": {"type": "adapt", "refresh": 25, "reads": None}},
@@ -87,6 +100,20 @@ def goals(tmp_path, monkeypatch):
         rows = [{"prompt": f"{name} {n}", "completion": f"{n:05d}"} for n in range(count)]
         (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     monkeypatch.setenv("APPORTION_GOALS", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    run_recipe(parse_recipe(overridden(SMALL, ["budget=500"])), folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def referred(request, monkeypatch):
+    """The reference, where `WEIGHTED` looks for it, for those that need one."""
+    if "weights-doremi" in request.node.name:
+        monkeypatch.setenv("APPORTION_REFERENCE", str(request.getfixturevalue("reference")))
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -13,6 +13,13 @@ from apportion._errors import ApportionError
 from apportion.signals import Seen
 from apportion.weights import WEIGHTS, Anchored
 
+SETTINGS = {"doremi": {"reference": "runs/reference"}}
+
+
+def build(name):
+    return WEIGHTS.build({"type": name, **SETTINGS.get(name, {})})
+
+
 every = pytest.mark.parametrize("name", list(WEIGHTS))
 
 
@@ -31,12 +38,15 @@ def measured(method, count, seed=0):
     if signal.reads == "texts":
         again = np.random.default_rng(seed).integers(0, count, count)  # some texts twice, others never
         return method.weigh(Seen(texts=list(ids[again]), anchor_texts=list(ids[count:])))
+    if signal.reads == "reference":
+        shares = torch.rand(4, generator=generator, dtype=torch.float64)
+        return method.weigh(Seen(tasks=torch.arange(count) % 4, shares=shares / shares.sum()))
     return method.weigh(Seen(losses=torch.rand(count, generator=generator) * 4))
 
 
 @every
 def test_weights_are_finite_nonnegative_and_one_an_example(name):
-    method = WEIGHTS.build(name)
+    method = build(name)
     w = measured(method, 11)
     if w is None:
         assert type(method) is weights.Uniform
@@ -44,7 +54,7 @@ def test_weights_are_finite_nonnegative_and_one_an_example(name):
     assert w.shape == (11,) and w.dtype == torch.float32 and not w.requires_grad
     assert bool(torch.isfinite(w).all()) and bool((w >= 0).all())
     assert float(w.std()) > 0
-    assert torch.equal(w, measured(WEIGHTS.build(name), 11))
+    assert torch.equal(w, measured(build(name), 11))
     assert not torch.equal(w, measured(method, 11, seed=1))
 
 
@@ -69,7 +79,7 @@ def test_is_an_attribute_of_the_family_under_its_class_name(name):
 
 def test_only_anchored_ones_have_a_tau_and_a_mean_form():
     for name in WEIGHTS:
-        method = WEIGHTS.build(name)
+        method = build(name)
         assert isinstance(method, Anchored) == hasattr(method, "tau") == hasattr(method, "normalise")
 
 

@@ -224,6 +224,14 @@ def test_what_looks_wrong_is_said_with_what_to_do(tmp_path, changes, expected):
     assert not re.search(expected, seen(load([tmp_path / "right"]), "adapt"))
 
 
+def test_a_mixture_that_trials_settled_may_stand_still(tmp_path):
+    settled = {"narrowed": "Raise mixture.trial.", "behind": "Raise mixture.trial."}
+    write_run(tmp_path / "settled", "mine:Own", advice=settled, plain=False)
+    write_run(tmp_path / "stuck", "mine:Own", advice={**settled, "still": "Lower mixture.noise."}, plain=False)
+    assert "hardly moved" in seen(load([tmp_path / "stuck"]), "mine:Own")
+    assert "hardly moved" not in seen(load([tmp_path / "settled"]), "mine:Own")
+
+
 @pytest.mark.parametrize(("plain", "baselines"), [(True, ["mine:Own", "uniform"]), (False, ["uniform"])])
 def test_a_mixture_of_ones_own_is_a_baseline_if_it_says_so(tmp_path, plain, baselines):
     write_run(tmp_path / "uniform" / "seed-0", "uniform", records=10)

@@ -157,7 +157,8 @@ def test_a_flops_budget_too_small_for_the_anchors_is_refused(tmp_path):
     run(tmp_path / "small", "budget=3e8 FLOPs", "weights={type: adapt, anchors: 4}")
 
 
-@pytest.mark.parametrize("name", sorted(WEIGHTS))
+# DoReMi's needs a finished run of the same data beside it: tests/weights/test_doremi.py.
+@pytest.mark.parametrize("name", sorted(set(WEIGHTS) - {"doremi"}))
 @pytest.mark.parametrize(
     "settings",
     [

@@ -8,13 +8,16 @@ from apportion._lazy import lazily
 from apportion._registry import Registry
 
 if TYPE_CHECKING:
-    from apportion.mixtures._mixture import Feedback, LossGuided, Mixture, TaskSizes
+    from apportion.mixtures._mixture import Feedback, LossGuided, Mixture, Outcome, TaskSizes, Trial
     from apportion.mixtures.adapt import Adapt
+    from apportion.mixtures.bandit import Bandit
+    from apportion.mixtures.doremi import Doremi
     from apportion.mixtures.fixed import Fixed
     from apportion.mixtures.loss import Loss
     from apportion.mixtures.probes import Probes
     from apportion.mixtures.progress import Progress
     from apportion.mixtures.proportional import Proportional
+    from apportion.mixtures.regmix import RegMix
     from apportion.mixtures.temperature import Temperature
     from apportion.mixtures.uniform import Uniform
     from apportion.mixtures.upsample import Upsample
@@ -31,6 +34,9 @@ MIXTURES: Registry[Mixture] = Registry(
         "loss": "apportion.mixtures.loss:Loss",
         "progress": "apportion.mixtures.progress:Progress",
         "probes": "apportion.mixtures.probes:Probes",
+        "bandit": "apportion.mixtures.bandit:Bandit",
+        "doremi": "apportion.mixtures.doremi:Doremi",
+        "regmix": "apportion.mixtures.regmix:RegMix",
         "adapt": "apportion.mixtures.adapt:Adapt",
     },
 )
@@ -38,16 +44,21 @@ MIXTURES: Registry[Mixture] = Registry(
 __all__ = [
     "MIXTURES",
     "Adapt",
+    "Bandit",
+    "Doremi",
     "Feedback",
     "Fixed",
     "Loss",
     "LossGuided",
     "Mixture",
+    "Outcome",
     "Probes",
     "Progress",
     "Proportional",
+    "RegMix",
     "TaskSizes",
     "Temperature",
+    "Trial",
     "Uniform",
     "Upsample",
 ]

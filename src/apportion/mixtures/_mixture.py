@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -11,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from apportion._config import Config
+from apportion._config import plain as plain_values
 from apportion.signals._records import Feedback
 from apportion.signals._signal import TaskSignal
 from apportion.signals.validation_losses import ValidationLosses
@@ -23,12 +25,25 @@ class Trial:
     """A run that a mixture asks for before the one it is for, charged to `proxy`.
 
     Attributes:
-        mixture: The trial's, as a recipe's block.
+        overrides: Blocks of the run's recipe that are others in the trial, by their keys.
         budget: Share of the run's budget that it may spend.
     """
 
-    mixture: Mapping[str, Any]
+    overrides: Mapping[str, Any]
     budget: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes:
+        loss: Its last loss: of the targets, or macro where none are named.
+        weights: The mean weight that each task's examples were given, by name; empty where none were weighed.
+    """
+
+    loss: float
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,7 @@ class Mixture(Config):
     Attributes:
         plain: True if nothing is measured for it, so that it is a baseline; a run's summary says so to reports.
         advice: What to change where a report sees that the mixture ``narrowed`` early, stood ``still``, ``swings`` or left
-            tasks ``behind``; it names keys of this method only.
+            tasks ``behind``; it names keys of this method only. One that is to stand still leaves that one out.
     """
 
     plain: ClassVar[bool] = True
@@ -73,12 +88,18 @@ class Mixture(Config):
         """Return the mixture with the defaults of what was left out, which may be others where a recipe names targets."""
         return self
 
-    def ask(self) -> Mapping[str, Trial]:
-        """Return the runs whose outcome the mixture is told before it is trained with, by name; none for most."""
+    def ask(self, tasks: TaskSizes, folder: Path) -> Mapping[str, Trial]:
+        """Return the runs whose outcome the mixture is told before it is trained with, by name; none for most.
+
+        Args:
+            tasks: The tasks.
+            folder: Where the trials' run folders will lie, each under its name. They are run in their order, so that a
+                later one may read what an earlier one left.
+        """
         return {}
 
-    def tell(self, losses: Mapping[str, float]) -> Self:
-        """Return the mixture to train with, from the trials' last losses: of the targets, or macro where none are named."""
+    def tell(self, tasks: TaskSizes, outcomes: Mapping[str, Outcome]) -> Mixture:
+        """Return the mixture to train with, from how the trials ended, by their names."""
         return self
 
     def needs(self) -> tuple[TaskSignal, ...]:
@@ -107,6 +128,10 @@ class Mixture(Config):
             return p
         rates = p / state["lengths"]
         return rates / rates.sum()
+
+    def drawing(self) -> dict[str, Any]:
+        """Return the settings that every mixture has, for another that is to draw alike."""
+        return {key: value for key, value in plain_values(self).items() if key in Mixture.model_fields}
 
 
 class LossGuided(Mixture):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from apportion._config import plain
 from apportion._errors import ApportionError
-from apportion.mixtures._mixture import Mixture, State, TaskSizes, Trial, on_targets, uniform
+from apportion.mixtures._mixture import Mixture, Outcome, State, TaskSizes, Trial, on_targets, uniform
 
 GRID = "grid"
 
@@ -56,20 +56,19 @@ class Upsample(Mixture):
     grid: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.2, 0.5, 1.0), min_length=2)
     trial: float = Field(0.2, gt=0, le=1)
 
-    def ask(self) -> Mapping[str, Trial]:
+    def ask(self, tasks: TaskSizes, folder: Path) -> Mapping[str, Trial]:
         """Ask for a run of each share of a grid."""
         if self.share != GRID:
             return {}
-        block = {key: value for key, value in plain(self).items() if key not in ("share", "grid", "trial")}
-        return {
-            f"share-{share:g}": Trial({"type": "upsample", **block, "share": share}, self.trial) for share in self.grid
-        }
+        block = {"type": "upsample", **self.drawing()}
+        return {f"share-{share:g}": Trial({"mixture": {**block, "share": share}}, self.trial) for share in self.grid}
 
-    def tell(self, losses: Mapping[str, float]) -> Self:
+    def tell(self, tasks: TaskSizes, outcomes: Mapping[str, Outcome]) -> Self:
         """Return the mixture with the share whose trial ended lowest, the smaller of equals."""
         if self.share != GRID:
             return self
-        return self.model_copy(update={"share": min(sorted(self.grid), key=lambda share: losses[f"share-{share:g}"])})
+        best = min(sorted(self.grid), key=lambda share: outcomes[f"share-{share:g}"].loss)
+        return self.model_copy(update={"share": best})
 
     def init(self, tasks: TaskSizes) -> State:
         """Return p; of a grid that nothing is known of yet, that of its middle share.

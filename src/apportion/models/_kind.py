@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from apportion.tasks import EncodedCollection, TasksSpec
     from apportion.tasks.goals import TargetsSpec
 
-Reading = Literal["losses", "gradients", "backward", "steps", "states", "texts"]
+Reading = Literal["losses", "gradients", "backward", "steps", "states", "texts", "reference"]
 """What a signal reads: losses of a forward pass, gradients, training's own backward pass, steps of its own that are taken
-back, hidden states, or texts alone."""
+back, hidden states, texts alone, or the losses of a finished run's model beside its own."""
 READINGS: frozenset[str] = frozenset(get_args(Reading))
 
 

@@ -36,4 +36,9 @@ def read(model: nn.Module, batch: Batch, parameters: Parameters | None = None) -
     whole = getattr(getattr(model, "module", model), "takes_batches", False)  # several processes wrap the model
     args, inputs = ((batch,), {}) if whole else ((), batch.model_inputs)
     made: Any = model(*args, **inputs) if parameters is None else functional_call(model, dict(parameters), args, inputs)
-    return made if whole else Output(made.logits.flatten(0, 1)[batch.positions])
+    return taken(made, batch)
+
+
+def taken(made: Any, batch: Batch) -> Output:  # noqa: ANN401
+    """Return what ``made``, a model's own return value for a batch, says of the batch's supervised positions."""
+    return made if isinstance(made, Output) else Output(made.logits.flatten(0, 1)[batch.positions])

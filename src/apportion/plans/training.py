@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import apportion
 from apportion._ranks import told
 from apportion.budget import ACCOUNTS, Budget, Ledger
 from apportion.budget.prices import Cost
-from apportion.mixtures._mixture import Mixture
+from apportion.mixtures._mixture import Mixture, Outcome
 from apportion.models import Child
 from apportion.models.loading import parameters
 from apportion.plans.build import Data, Setup, assemble, check_flop_epochs, make_model, make_trainer, reported
@@ -36,6 +36,8 @@ from apportion.weights._weighting import Weighting
 
 # Folder of the runs that a mixture asks for, in that of the run.
 TRIALS = "trials"
+# Trials whose losses a finding names one by one.
+MOST_NAMED = 8
 
 
 class Training(Stage):
@@ -85,6 +87,9 @@ class Training(Stage):
         self.data = data
         self.trials = trials_of(self.recipe, data, self._out, selection)
         self.setup = assemble(self.recipe, data, self.kind.prices(self.shapes), self._out, ledger)
+        if self.model is not None:
+            for runner in self.setup.runners:
+                runner.load()
 
     @property
     def finished(self) -> bool:
@@ -103,15 +108,17 @@ class Training(Stage):
         return self.expected.accounts
 
     def load(self) -> None:
-        """Load the model's weights."""
+        """Load the model's weights, and what the methods measure with."""
         self.model = make_model(self.recipe, self.data)
+        for runner in self.setup.runners:
+            runner.load()
 
     def run(self, ledger: Ledger, folder: RunFolder | None, show: Show | None) -> None:
         """Train, from the newest checkpoint on where there is one; errors are `Stage.run`'s."""
         recipe, data, setup = self.recipe, self.data, self.setup
-        losses = {name: _loss(child) for name, child in self.trials.items()}
-        if losses:
-            setup.mixture.tell(losses)
+        outcomes = {name: _outcome(child) for name, child in self.trials.items()}
+        if outcomes:
+            setup.mixture.tell(outcomes)
         # What the stages before have really spent is known now.
         check_fit(self.shapes, data, setup, setup.prices.ahead().flops)
         ledger.start()
@@ -140,9 +147,8 @@ class Training(Stage):
         recorder.finish(trainer.model)
         validation = _validation(recipe, data, recorder)
         self.summary = _summary(recipe, data, setup, trainer.model, recorder)
-        if losses:
-            tried = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
-            self.summary["findings"].append(f"Trials of '{recipe.mixture['type']}' ended at a loss of: {tried}.")
+        if outcomes:
+            self.summary["findings"].append(f"Trials of '{recipe.mixture['type']}' {_tried(outcomes)}.")
         before = (*self.children, *self.trials.values())
         self.summary["seconds"] = round(self.summary["seconds"] + sum(map(_seconds, before)), 3)
         if self.selected is not None:
@@ -158,18 +164,17 @@ class Training(Stage):
 
 
 def trials_of(recipe: Recipe, data: Data, out: Path, selection: Mapping[str, Any]) -> dict[str, Child]:
-    """Return the runs that the recipe's mixture asks for: the recipe with another mixture and a part of the budget.
+    """Return the runs that the recipe's mixture asks for: the recipe with other blocks and a part of the budget.
 
     What the run selected is not selected again: ``selection`` says where a trial finds it.
     """
     found = {}
-    for name, trial in recipe.method().ask().items():
+    for name, trial in recipe.method().ask(data.sizes, out / TRIALS).items():
         budget = Budget.parse(recipe.budget, data.pool)
         limit = trial.budget * budget.limit
         part = f"{limit:.4g} FLOPs" if budget.unit == "flops" else f"{max(int(limit), 1)} {budget.unit}"
         key = "total" if budget.unit == "flops" else budget.unit
-        values = {**recipe.resolved(), "mixture": dict(trial.mixture), "budget": {key: part}}
-        values["selection"] = dict(selection)
+        values = {**recipe.resolved(), **trial.overrides, "budget": {key: part}, "selection": dict(selection)}
         values["validation"] = {**values["validation"], "every": 1.0, "half": "steer"}
         found[name] = Child(out / TRIALS / name, values, data.tasks.names)
     return found
@@ -179,10 +184,22 @@ def _summary_of(child: Child) -> dict[str, Any]:
     return dict(json.loads((child.folder / "summary.json").read_text("utf-8")))
 
 
-def _loss(child: Child) -> float:
-    """Return what a finished trial ended at: the targets' loss, or the macro loss where none are named."""
+def _outcome(child: Child) -> Outcome:
+    """Return how a finished trial ended."""
     final = _summary_of(child)["final"]
-    return float(final.get("target", final["macro"]))
+    tasks = json.loads((child.folder / "mixture.json").read_text("utf-8"))["tasks"]
+    weights = {name: task["weight"] for name, task in tasks.items() if task.get("weight") is not None}
+    return Outcome(float(final.get("target", final["macro"])), weights)
+
+
+def _tried(outcomes: Mapping[str, Outcome]) -> str:
+    """Return the end of the sentence that says at which loss each trial ended, or of many the range."""
+    ended = sorted((outcome.loss, name) for name, outcome in outcomes.items())
+    if len(ended) <= MOST_NAMED:
+        each = ", ".join(f"{name} {outcome.loss:.3f}" for name, outcome in outcomes.items())
+        return f"ended at a loss of: {each}"
+    (low, best), (high, worst) = ended[0], ended[-1]
+    return f"ended at losses from {low:.3f} ({best}) to {high:.3f} ({worst}), {len(ended)} of them"
 
 
 def _seconds(child: Child) -> float:
@@ -224,12 +241,15 @@ def _close(
 def _mixture(data: Data, parts: Setup) -> dict[str, Any]:
     names, sampler = data.tasks.names, parts.stream.sampler
     drawn = sampler.drawn_supervised
-    columns = {
+    columns: dict[str, Sequence[float | None]] = {
         "supervised": drawn.tolist(),
         "examples": sampler.drawn_examples.tolist(),
         "epochs": sampler.epochs.tolist(),
         "size": data.sizes.supervised.to(torch.int64).tolist(),
     }
+    weights = parts.weights.by_task
+    if weights is not None:
+        columns["weight"] = weights
     return {
         "final": dict(zip(names, parts.p.tolist(), strict=True)),
         "token_averaged": dict(zip(names, (drawn / max(drawn.sum(), 1)).tolist(), strict=True)),
@@ -279,7 +299,7 @@ def _summary(recipe: Recipe, data: Data, parts: Setup, model: nn.Module, recorde
             "numpy": np.__version__,
         },
         "fingerprint": data.tasks.fingerprint,
-        "findings": [*data.findings, *recipe.method().findings()],
+        "findings": [*data.findings, *parts.mixture.mixture.findings()],
         "parameters": dict(parameters(model)),
     }
 

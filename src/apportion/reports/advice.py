@@ -135,6 +135,10 @@ def _collapsed(arm: Arm, view: View) -> Found:
 
 
 def _flat(arm: Arm, view: View) -> Found:
+    # One that says what to do of other signs and not of this one is meant to stand still, settled before training.
+    settled = any((said := _of(run, "mixture")["advice"]) and "still" not in said for run in arm.runs)
+    if settled:
+        return
     seeds = _some_seeds(arm, lambda run: _learns(run) and run.moved is not None and run.moved < 0.03)
     if seeds:
         yield (

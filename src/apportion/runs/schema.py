@@ -63,12 +63,16 @@ class LedgerRecord(TypedDict):
 
 
 class TaskDraws(TypedDict):
-    """What one task gave: ``size`` is the supervised tokens of its train split, ``supervised`` those drawn from it."""
+    """What one task gave: ``size`` is the supervised tokens of its train split, ``supervised`` those drawn from it.
+
+    ``weight``: the mean weight of its examples, None where none was drawn; there only in runs with weights.
+    """
 
     supervised: int
     examples: int
     epochs: float
     size: int
+    weight: NotRequired[float | None]
 
 
 class MixtureRecord(TypedDict):

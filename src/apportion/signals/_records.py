@@ -113,6 +113,8 @@ class Feedback:
     objective's gradient (through the optimizer's preconditioner). Where it is read example by example, ``drawn`` (T,):
     how many of each task's were read, and ``squares`` (T,): the sum of the squares of what each adds to ``alignment``.
     ``gains`` (T,): what some steps on each task alone took off the objective; NaN for a task that was not tried.
+    ``train_losses`` (T,): the mean loss over the supervised tokens that each task gave to the last step; NaN for a task
+    that gave none.
     """
 
     progress: float
@@ -122,6 +124,7 @@ class Feedback:
     drawn: Tensor | None = None
     squares: Tensor | None = None
     gains: Tensor | None = None
+    train_losses: Tensor | None = None
 
 
 class Texts(Protocol):
@@ -137,7 +140,8 @@ class Seen:
     """What a weighting is told of N examples; a field is empty where its signal does not measure it.
 
     ``losses`` (N,). ``embeddings`` (N, d) and ``anchor`` (d,), the mean of the anchors' embeddings. ``texts``: token ids of
-    each example, and ``anchor_texts`` of each anchor.
+    each example, and ``anchor_texts`` of each anchor. ``tasks`` (N,), the index of each example's task, and ``shares``
+    (T,), a distribution over the tasks.
     """
 
     losses: Tensor | None = None
@@ -145,3 +149,5 @@ class Seen:
     anchor: Tensor | None = None
     texts: Texts = ()
     anchor_texts: Sequence[np.ndarray] = ()
+    tasks: Tensor | None = None
+    shares: Tensor | None = None

@@ -62,6 +62,13 @@ class Signal:
             ApportionError: As said.
         """
 
+    def load(self) -> None:
+        """Load what takes long and may fail, before anything of the run is written.
+
+        Raises:
+            ApportionError: It does not load.
+        """
+
     def opening(self) -> float:
         """Return the FLOPs that have to be spent before the first step."""
         return 0.0

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from apportion.mixtures._mixture import Mixture, TaskSizes
+from apportion.mixtures._mixture import Mixture, Outcome, TaskSizes
 from apportion.objectives._objective import Objective
 from apportion.objectives.curves import finite_losses
 from apportion.signals._records import Asking, Bench, Feedback, Moment
@@ -37,9 +37,9 @@ class MixtureRunner(Runner[TaskSignal]):
         self.state = mixture.init(sizes)
         self.objective_state = objective.init(bench.targets.importance)
 
-    def tell(self, losses: Mapping[str, float]) -> None:
-        """Train with what the mixture makes of its trials' losses, by their names; before the first step."""
-        self.mixture = self.mixture.tell(losses)
+    def tell(self, outcomes: Mapping[str, Outcome]) -> None:
+        """Train with what the mixture makes of how its trials ended, by their names; before the first step."""
+        self.mixture = self.mixture.tell(self._sizes, outcomes)
         self.state = self.mixture.init(self._sizes)
 
     @property

@@ -36,6 +36,11 @@ class Runner(Part, Generic[S]):
         for signal in self.signals:
             signal.check(shapes, optim, packed)
 
+    def load(self) -> None:
+        """Load what the signals measure with; errors are `Signal.load`'s."""
+        for signal in self.signals:
+            signal.load()
+
     def opening(self) -> float:
         """Return the FLOPs that have to be spent before the first step."""
         return sum(signal.opening() for signal in self.signals)

@@ -41,6 +41,9 @@ class WeightsRunner(Runner[ExampleSignal]):
         self._step_sum: Tensor | float = 0.0
         self._plain: Tensor | None = None
         self._totals = torch.zeros(4, dtype=torch.float64)
+        # Of each task's examples: the sum of their weights and how many they are, on this rank since the last record, and
+        # on all of them before.
+        self._noted, self._given = (torch.zeros(2, len(bench.tasks.tasks), dtype=torch.float64) for _ in range(2))
 
     def before_step(self, moment: Moment) -> None:
         """Measure what is due before a step is drawn."""
@@ -89,15 +92,24 @@ class WeightsRunner(Runner[ExampleSignal]):
         weights = weights.to(losses.dtype)
         self._plain = losses.detach().sum() / examples
         self._waiting -= 1
-        self._note(weights.double())
+        self._note(weights.double(), batch.tasks)
         return (weights * (losses if added is None else losses + added)).sum() / examples
 
-    def _note(self, weights: Tensor) -> None:
+    def _note(self, weights: Tensor, tasks: Tensor) -> None:
         # All of it stays on the device until a record asks.
         total = weights.sum()
         self._step_sum = self._step_sum + total
         noted = torch.stack([torch.ones_like(weights).sum(), total, (weights**2).sum(), between(weights).sum()])
         self._totals = self._totals.to(weights.device) + noted
+        each = torch.stack([weights, torch.ones_like(weights)])
+        self._noted = self._noted.to(weights.device).index_add(1, tasks, each)
+
+    @property
+    def by_task(self) -> list[float | None] | None:
+        """The mean weight of each task's examples up to the last record, None for one without; None where all are plain."""
+        if self._signal is None:
+            return None
+        return [total / count if count else None for total, count in self._given.T.tolist()]
 
     def plain_loss(self, loss: Tensor) -> Tensor:
         """Return the last micro-batch's share of the mean of l_k, whatever the weights: what every method can report."""
@@ -125,6 +137,8 @@ class WeightsRunner(Runner[ExampleSignal]):
         Raises:
             ApportionError: All weights are 0 or 1, so that a similarity can no longer be told from another.
         """
+        self._given = self._given + summed(self._noted).cpu()
+        self._noted = torch.zeros_like(self._given)
         count, total, squares, distinct = summed(self._totals).tolist()
         if not count:
             return {}
@@ -136,7 +150,8 @@ class WeightsRunner(Runner[ExampleSignal]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a resumed run needs."""
-        return {"totals": self._totals.tolist(), **super().state_dict()}
+        totals = {"totals": self._totals, "noted": self._noted, "given": self._given}
+        return {**{key: value.tolist() for key, value in totals.items()}, **super().state_dict()}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Restore what ``state_dict`` returned.
@@ -145,4 +160,6 @@ class WeightsRunner(Runner[ExampleSignal]):
             ApportionError: The anchors are not those that the run began with.
         """
         super().load_state_dict(state, device)
-        self._totals = torch.tensor(state["totals"], dtype=torch.float64)
+        self._totals, self._noted, self._given = (
+            torch.tensor(state[key], dtype=torch.float64) for key in ("totals", "noted", "given")
+        )

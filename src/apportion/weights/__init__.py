@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from apportion.weights._weighting import Anchored, Weighting
     from apportion.weights.adapt import Adapt
     from apportion.weights.bm25 import Bm25
+    from apportion.weights.doremi import Doremi
     from apportion.weights.duplicates import Duplicates
     from apportion.weights.linupper import LinUpper
     from apportion.weights.uniform import Uniform
@@ -22,11 +23,12 @@ WEIGHTS: Registry[Weighting] = Registry(
         "uniform": "apportion.weights.uniform:Uniform",
         "adapt": "apportion.weights.adapt:Adapt",
         "bm25": "apportion.weights.bm25:Bm25",
+        "doremi": "apportion.weights.doremi:Doremi",
         "duplicates": "apportion.weights.duplicates:Duplicates",
         "linupper": "apportion.weights.linupper:LinUpper",
     },
 )
 
-__all__ = ["WEIGHTS", "Adapt", "Anchored", "Bm25", "Duplicates", "LinUpper", "Uniform", "Weighting"]
+__all__ = ["WEIGHTS", "Adapt", "Anchored", "Bm25", "Doremi", "Duplicates", "LinUpper", "Uniform", "Weighting"]
 
 __getattr__, __dir__ = lazily(__name__, __all__, "_weighting", WEIGHTS)
