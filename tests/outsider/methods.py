@@ -1,4 +1,4 @@
-"""A mixture, a weighting, an objective, a signal and a kind of model that the library knows nothing of."""
+"""A mixture, a selection, a weighting, an objective, a signal and a kind of model that the library knows nothing of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from apportion.budget import Cost
 from apportion.mixtures import Mixture
 from apportion.models import ModelKind, build_model
 from apportion.objectives import Objective
-from apportion.signals import Feedback, StepLosses, TaskSignal, cost_of, task_losses
+from apportion.selections import Limited
+from apportion.signals import Feedback, PoolTerms, StepLosses, TaskSignal, cost_of, task_losses
 from apportion.tasks import batched, rotating
 from apportion.weights import Weighting
 
@@ -49,6 +50,18 @@ class Forgetting(TaskSignal):
 
     def load_state_dict(self, state, device):
         self.turn, self.best = state["turn"], state["best"]
+
+
+class Shortest(Limited):
+    """Keeps the shortest examples."""
+
+    plain = False
+
+    def needs(self):
+        return (PoolTerms(),)
+
+    def score(self, shown):
+        return -torch.tensor([[float(len(ids))] for ids in shown.texts])
 
 
 class Rescue(Mixture):

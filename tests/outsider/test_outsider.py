@@ -7,6 +7,7 @@ import importlib
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
@@ -48,6 +49,20 @@ def test_all_of_them_in_one_comparison(tmp_path):
     still = "model.embed_tokens.weight"
     assert (models["rescue"][still] == models["uniform"][still]).all()
     assert not (models["rescue"]["model.norm.weight"] == models["uniform"]["model.norm.weight"]).all()
+
+
+def test_a_selection_of_ones_own_keeps_what_it_says(tmp_path):
+    done = run(
+        tmp_path / "run",
+        "budget=600",
+        f"selection={HERE}:Shortest",
+        "selection.limit={examples: 100}",
+        "mixture=proportional",
+    )
+    table = pq.read_table(tmp_path / "run" / "selection.parquet").to_pylist()
+    lengths = {kept: [-row["score"] for row in table if row["kept"] is kept] for kept in (True, False)}
+    assert max(lengths[True]) <= min(lengths[False]) and len(lengths[True]) == 100
+    assert done.summary["selection"]["kept"]["examples"] == 100
 
 
 def test_a_signal_of_ones_own_is_planned_as_it_is_spent(tmp_path):
