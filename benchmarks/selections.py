@@ -41,7 +41,7 @@ from apportion.signals._pool import Look, Pool, PoolBench, PoolSignal
 from apportion.signals.inner_step import AdamStep
 from apportion.signals.losses import example_losses
 from apportion.signals.pool_gradients import GradientProducts, ProjectedGradients
-from apportion.signals.projection import projected, signs
+from apportion.signals.projection import projected
 from apportion.tasks import EncodedCollection, EncodedSplit
 from apportion.tasks.batches import collate
 from apportion.tasks.encoded import EncodedTask, to_batch
@@ -130,9 +130,7 @@ def less_speedup(rounds: int) -> dict[str, float]:
     look = Look(model, inner)
     signal.resume(look, signal.begin(look))
     trained = bench.trained
-    dense = torch.cat(
-        [signs(at, min(512, trained - at), WIDTH, 0, torch.device("cpu")) for at in range(0, trained, 512)]
-    )
+    dense = torch.empty(trained, WIDTH).bernoulli_().mul_(2).sub_(1)
     ours, plain = [], []
     items = [(0, pool, i) for i in range(len(pool))]
     for turn in range(rounds + 1):

@@ -12,7 +12,6 @@ from apportion.models.specs import LoraSpec
 from apportion.selections._selection import Targeted
 from apportion.signals._pool import PoolSignal, Shown
 from apportion.signals.pool_gradients import GradientProducts, ProjectedGradients
-from apportion.signals.projection import WORD
 
 
 def influence(steps: Tensor, gradients: Tensor) -> Tensor:
@@ -35,9 +34,10 @@ class Less(Targeted):
     What it optimises: to first order, the targets' loss after one step on x, over the course of the warm-up.
     Shapes: n examples, V targets; projected gradients are ``projection`` wide.
     Cost: the warm-up, charged to `proxy`; for each of its ``epochs`` checkpoints a forward and backward pass over pool and
-    targets, and the projection, charged to `select`. That is dearer than ``epochs`` epochs of training on the pool.
+    targets, charged to `select`. That is as dear as ``epochs`` epochs of training on the pool, and the warm-up on top.
     References: LESS, Xia et al. 2024 (arXiv 2402.04333).
-    Departures: a model from scratch is warmed up whole, for it knows nothing that adapters could go on from.
+    Departures: the projection is a sparse one, each number in one place with a random sign, of the same mean and variance
+    as LESS's dense one; a model from scratch is warmed up whole, for it knows nothing that adapters could go on from.
     Relations: `mixtures.adapt` reads the same products of whole tasks while it trains.
 
     Attributes:
@@ -54,7 +54,7 @@ class Less(Targeted):
     warmup: float = Field(0.05, gt=0, le=1)
     epochs: int = Field(4, ge=1)
     lora: LoraSpec | None = None
-    projection: int | None = Field(8192, ge=WORD, multiple_of=WORD)
+    projection: int | None = Field(8192, ge=16)
     seed: int = Field(0, ge=0, lt=2**20)
 
     def needs(self) -> tuple[PoolSignal, ...]:

@@ -20,8 +20,8 @@ from apportion.signals.projection import projected
 from apportion.tasks.batches import Batch
 from apportion.tasks.validation import Picked
 
-# Numbers of examples' gradients that are held at once: of a batch a quarter, and until they are projected together.
-HELD = 2**24
+# Numbers of examples' gradients that are held at once, unless one example alone has more.
+HELD = 2**22
 
 
 class ProjectedGradients(PoolSignal):
@@ -32,11 +32,11 @@ class ProjectedGradients(PoolSignal):
 
     Args:
         looks: Checkpoints of the warm-up that the pool is looked at with.
-        width: Of the projection, a multiple of 64.
+        width: Of the projection.
         seed: Of its signs.
 
-    Cost, charged to `select`: for each look a forward and backward pass over pool and targets, and 2 P ``width`` FLOPs an
-    example for the projection of P trained numbers. Memory: 64 MiB of gradients, or one example's.
+    Cost, charged to `select`: for each look a forward and backward pass over pool and targets, and 2 P FLOPs an example for
+    the projection of P trained numbers. Memory: 16 MiB of gradients, or one example's.
     """
 
     def __init__(self, *, looks: int, width: int, seed: int) -> None:
@@ -55,7 +55,7 @@ class ProjectedGradients(PoolSignal):
         return (once + Cost(flops=self._projection(examples))).times(self.looks)
 
     def _projection(self, examples: int) -> float:
-        return 2.0 * self.bench.trained * self._width * examples
+        return 2.0 * self.bench.trained * examples
 
     def begin(self, look: Look) -> dict[str, Tensor]:
         """Take the targets' gradients."""
@@ -79,16 +79,13 @@ class ProjectedGradients(PoolSignal):
 
     def _vectors(self, picked: Sequence[Picked], inner: InnerStep) -> Tensor:
         """Return the projected steps of the examples, unit vectors (n, width)."""
-        batches, places = self.laid_out(picked, HELD // (4 * self.bench.trained))
+        batches, places = self.laid_out(picked, HELD // self.bench.trained)
         device = next(self._look.model.parameters()).device
-        held: list[Tensor] = []
         found: list[Tensor] = []
         with recomputing(self._look.model):
             for batch in batches:
-                held.append(self._steps(batch.to(device), inner))
-                if sum(part.numel() for part in held) >= HELD or batch is batches[-1]:
-                    found.append(unit(projected(torch.cat(held), self._width, self._seed)).cpu())
-                    held.clear()
+                steps = self._steps(batch.to(device), inner)
+                found.append(unit(projected(steps, self._width, self._seed)).cpu())
         self.charge(batches, sum(self.bench.gradient(batch.work) for batch in batches) + self._projection(len(picked)))
         return in_order(found, places)
 
