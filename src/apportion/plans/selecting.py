@@ -81,7 +81,7 @@ class Selecting(Stage):
         self._optim, self._device, self._bf16 = str(args.optim.value), args.device, bool(args.bf16)
         bench = PoolBench(
             self._pool,
-            data.targets,
+            data.targets if self.selection.looks_at is None else data.targets.steered_by(self.selection.looks_at),
             prices,
             parameters(shapes)["trainable"],
             self._scratch,

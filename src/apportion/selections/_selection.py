@@ -36,6 +36,11 @@ class Selection(Config):
         return 1.0
 
     @property
+    def looks_at(self) -> int | None:
+        """How many of the targets' steering examples scores go by; None for all."""
+        return None
+
+    @property
     def charges(self) -> bool:
         """Whether what it cost is charged."""
         return True
@@ -104,11 +109,18 @@ class Targeted(Limited):
     Attributes:
         aggregate: Over the targets: the ``mean`` by importance, the ``max``, or ``turns``, in which each target in turn
             takes the example that is best for it.
+        anchors: At most this many of the targets' steering examples are compared with, spread evenly over the targets.
     """
 
     plain: ClassVar[bool] = False
 
     aggregate: Literal["mean", "max", "turns"] = "mean"
+    anchors: int = Field(400, ge=1)
+
+    @property
+    def looks_at(self) -> int | None:
+        """As ``anchors`` says."""
+        return self.anchors
 
     def gathered(self, scores: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scores as `aggregate` says."""

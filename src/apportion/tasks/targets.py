@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -53,6 +53,15 @@ class Targets:
         """Return the same with those of ``tasks``, names in these's order, first: what is not trained on comes after."""
         order = sorted(range(len(self.names)), key=lambda i: self.names[i] not in tasks)
         return self._chosen(order, dict(zip(self.names, self.importance.tolist(), strict=True)), tasks)
+
+    def steered_by(self, count: int) -> Targets:
+        """Return the same with at most ``count`` steering examples, evenly as far as there are, and one of each at least."""
+        order = sorted((k, at) for at, items in enumerate(self.steer) for k in range(len(items)))[
+            : max(count, len(self))
+        ]
+        kept = [sum(at == target for _, at in order) for target in range(len(self))]
+        steer = [items[:n] for items, n in zip(self.steer, kept, strict=True)]
+        return replace(self, steer=steer)
 
     def _chosen(self, places: Sequence[int], importance: Mapping[str, float], tasks: tuple[str, ...]) -> Targets:
         # What is picked names the target that it is of.
