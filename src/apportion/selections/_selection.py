@@ -11,11 +11,12 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from apportion._config import Config
+from apportion._config import Config, unknown_key
 from apportion._errors import ApportionError
 from apportion.budget import Budget
 from apportion.signals._pool import PoolSignal, Shown
 
+_KEYS = ("examples", "supervised", "processed")
 Limit = str | int | float | dict[str, str | int | float]
 
 
@@ -149,6 +150,9 @@ def read_limit(limit: Limit, supervised: int, examples: int) -> tuple[str, int]:
     Raises:
         ApportionError: No limit, or one in FLOPs.
     """
+    for key in limit if isinstance(limit, dict) else ():
+        if key not in _KEYS:
+            raise ApportionError(unknown_key(f"selection.limit.{key}", _KEYS))
     if isinstance(limit, dict) and "examples" in limit:
         if len(limit) > 1:
             raise ApportionError("'selection.limit' is one of examples, supervised and processed, not several.")
