@@ -45,6 +45,29 @@ def collection(sizes=(7, 5, 6), seed=0, validation=6):
     return EncodedCollection(tasks, [], "of a test")
 
 
+def graded(count=24, seed=1):
+    """Two tasks whose examples have more and more of a task's own words, and validation examples that have many."""
+
+    def alike(count, seed, words):
+        rng = np.random.default_rng(seed)
+        for k in range(count):
+            length = int(rng.integers(8, 20))
+            own = rng.random(length) < k / (count - 1)
+            ids = np.where(own, rng.integers(*words, length), rng.integers(3, VOCAB, length))
+            yield ids, np.where(np.arange(length) < 2, -100, ids)
+
+    tasks = [
+        EncodedTask(
+            name,
+            split(list(alike(count, seed + at, words)), name),
+            split(list(alike(12, seed + at + 9, words))[6:], f"{name}-held"),
+            split([], name),
+        )
+        for at, (name, words) in enumerate((("a", (3, 12)), ("b", (30, 40))))
+    ]
+    return EncodedCollection(tasks, [], "of a test")
+
+
 def bench(tasks, model, targets=None, batch_size=4):
     prices = ModelFlops.of(model)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
