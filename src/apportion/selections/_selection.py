@@ -171,8 +171,8 @@ def read_limit(limit: Limit, supervised: int, examples: int) -> tuple[str, int]:
         read = Budget.parse(limit, supervised)
     except ApportionError:
         raise ApportionError(
-            f"'selection.limit' is {limit!r}: write a share of the pool's supervised tokens ('20%'), a number of them ('60k', "
-            "'2M processed'), or {examples: 1000}."
+            f"'selection.limit' is {limit!r}: write a share of the pool's supervised tokens ('20%'), a number of them "
+            "('60k', '2M processed'), or {examples: 1000}."
         ) from None
     if read.unit == "flops":
         raise ApportionError("'selection.limit' is in tokens or examples: FLOPs are the budget's.")
