@@ -34,6 +34,7 @@ SLOW = (
     "plans/test_stages.py",
     "plans/test_targets.py",
     "plans/test_timing.py",
+    "plans/test_warming.py",
     "recipes/test_recipes.py::test_it_plans_at_tiny_size",
     "recipes/test_recipes.py::test_its_architecture_trains_at_tiny_size",
     "recipes/test_recipes.py::test_pretraining_supervises_every_token_of_the_corpus_once",
