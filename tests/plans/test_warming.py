@@ -1,4 +1,4 @@
-"""The checkpoints of a warm-up as a selection looks at them: their weights, their optimizer's state, how much each counts."""
+"""A warm-up's checkpoints as a selection looks at them: weights, the optimizer's state, how much each counts."""
 
 from __future__ import annotations
 
