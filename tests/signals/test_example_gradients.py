@@ -9,6 +9,7 @@ from torch import nn
 from apportion._errors import ApportionError
 from apportion.signals.example_gradients import ExampleGradients
 from apportion.signals.losses import recomputing
+from apportion.signals.pool_gradients import check_gradients
 from apportion.tasks.batches import collate
 from tests.references import selections as reference
 from tests.selections.pools import examples
@@ -90,3 +91,13 @@ def test_an_unknown_module_is_refused():
         ApportionError, match=r"'selection\.type: less' cannot read .*layers\.1\.mlp\.own' \(Bilinear\)"
     ):
         ExampleGradients(model)
+
+
+def test_a_model_that_writes_over_its_outputs_and_an_unknown_optimizer_are_refused_beforehand():
+    with torch.device("meta"):
+        falcon, llama = other_model("falcon"), tiny_model("llama")
+    check_gradients(llama, "adamw_torch")
+    with pytest.raises(ApportionError, match=r"'falcon' writes over .* so 'selection\.type: less' cannot read them"):
+        check_gradients(falcon, "adamw_torch")
+    with pytest.raises(ApportionError, match=r"'selection\.type: less' looks one step .* not of 'adafactor'"):
+        check_gradients(llama, "adafactor")

@@ -32,12 +32,31 @@ def test_they_are_the_same_whatever_block_they_are_made_in(cuts):
     assert torch.equal(torch.cat(parts), whole)
 
 
+def literal(row, column, width, seed):
+    """One sign by Python's own whole numbers: a bit of SplitMix64's of the word that it stands in."""
+    words, bits = width // 64, 2**64 - 1
+    place, half = divmod(column, 2 * words)
+    x = (row * words + half // 2 + (seed << 40)) * 0x9E3779B97F4A7C15 & bits
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & bits
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & bits
+    x ^= x >> 31
+    return -1 if x >> (32 * (half % 2) + 31 - place) & 1 else 1
+
+
+@pytest.mark.parametrize(("start", "width", "seed"), [(0, 64, 0), (511, 192, 7), (10**7, 128, 2**20 - 1)])
+def test_they_are_the_bits_of_splitmix64(start, width, seed):
+    """Literally, so that they stay what they are from one version to the next."""
+    expected = [[literal(start + row, column, width, seed) for column in range(width)] for row in range(3)]
+    assert signs(start, 3, width, seed, CPU).tolist() == expected
+
+
 def test_another_seed_makes_other_signs():
     first, second = (signs(0, 500, 256, seed, CPU) for seed in (0, 1))
     assert abs(float((first * second).mean())) < 5 / (500 * 256) ** 0.5
     assert torch.equal(first, signs(0, 500, 256, 0, CPU))
     # Nor are they those of another place.
-    assert abs(float((first[1:] * second[:-1]).mean())) < 5 / (499 * 256) ** 0.5
+    rows = [{tuple(row) for row in signs(0, 500, 64, seed, CPU).tolist()} for seed in (0, 1, 2)]
+    assert len(rows[0] | rows[1] | rows[2]) == 1500
 
 
 def test_it_is_the_dense_product_over_all_blocks():
