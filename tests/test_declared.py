@@ -7,12 +7,13 @@ from transformers import TrainingArguments
 
 from apportion._declared import declared
 from apportion.mixtures import MIXTURES
+from apportion.selections import SELECTIONS
 from apportion.tasks.sources import SOURCES
 from apportion.weights import WEIGHTS
 
 
 @pytest.mark.parametrize(
-    ("family", "name"), [(family, name) for family in (MIXTURES, WEIGHTS, SOURCES) for name in family]
+    ("family", "name"), [(family, name) for family in (MIXTURES, SELECTIONS, WEIGHTS, SOURCES) for name in family]
 )
 def test_of_every_method(family, name):
     cls = family.get(name)

@@ -66,6 +66,41 @@ def test_weights_are_taken_as_objects(tmp_path):
     assert read_run(run.path).recipe["weights"]["type"] == "linupper"
 
 
+def test_methods_of_any_family_are_arms(tmp_path):
+    methods = [ap.selections.Random(limit="30%"), ap.weights.LinUpper(), "uniform"]
+    arms = read_comparison(ap.compare(methods, **BLOCKS, out=tmp_path / "out").path)
+    assert sorted(arms) == ["linupper", "random", "uniform"]
+    recipes = {name: runs[0].recipe for name, runs in arms.items()}
+    assert {name: recipe["selection"]["type"] for name, recipe in recipes.items()} == {
+        "linupper": "all",
+        "random": "random",
+        "uniform": "all",
+    }
+    assert recipes["random"]["selection"]["limit"] == "30%"
+    assert recipes["random"]["mixture"]["type"] == "proportional"
+    assert recipes["linupper"]["weights"]["type"] == "linupper" and recipes["uniform"]["weights"]["type"] == "uniform"
+
+
+def test_a_selection_is_an_object_and_its_file_another(tmp_path):
+    blocks = {key: BLOCKS[key] for key in ("model", "tasks", "training")}
+    done = ap.select(
+        ap.selections.Bm25(limit="5%"), **blocks, targets={"tasks": ["copy"]}, out=tmp_path / "kept.parquet"
+    )
+    assert done.path == tmp_path / "kept.parquet" and done.spent == {} and done.summary["type"] == "bm25"
+    assert 0 < done.summary["kept"]["examples"] < done.summary["pool"]["examples"]
+    run = ap.train(**BLOCKS, selection=ap.selections.File(path=str(done.path)), out=tmp_path / "run")
+    assert run.summary["selection"]["kept"] == done.summary["kept"]
+    assert read_run(run.path).recipe["mixture"]["type"] == "proportional"
+    with pytest.raises(ApportionError, match="is there already"):
+        ap.select("bm25", **blocks, out=done.path)
+    with pytest.raises(ApportionError, match="'out' must be a file, not None"):
+        ap.select("bm25", **blocks, out=None)
+    with pytest.raises(ApportionError, match="The recipe selects nothing"):
+        ap.select("all", **blocks, out=tmp_path / "all.parquet")
+    with pytest.raises(ApportionError, match="'selection' is an object of Adapt, which is no selection"):
+        ap.select(ap.weights.Adapt(), **blocks, out=tmp_path / "none.parquet")
+
+
 def test_a_setting_that_is_none_on_purpose_is_kept(tmp_path):
     recipe = parse_recipe({**TINY, "mixture": ap.mixtures.MIXTURES.block(ap.mixtures.Adapt(reads=None), "mixture")})
     assert recipe.method().reads is None
@@ -102,13 +137,15 @@ def test_arms_are_named_by_what_sets_them_apart(methods, names):
         ([ap.mixtures.Adapt(), "adapt"], "Two of the methods are the same: 'adapt'"),
         (["uniform", "uniform"], "Two of the methods are the same: 'uniform'"),
         ({"a": ap.mixtures.Adapt(), "b": {"type": "adapt"}}, "Two of the methods are the same: 'b' and 'a'"),
-        ("adapt", "'methods' must be a list of mixtures, or a mapping of names to them, not 'adapt'"),
-        (None, "'methods' must be a list of mixtures, or a mapping of names to them, not None"),
-        (ap.mixtures.Adapt(), "'methods' must be a list of mixtures"),
+        ("adapt", "'methods' must be a list of methods, or a mapping of names to them, not 'adapt'"),
+        (None, "'methods' must be a list of methods, or a mapping of names to them, not None"),
+        (ap.mixtures.Adapt(), "'methods' must be a list of methods"),
         ([], "at least one method"),
         ([3], "'methods' must be a mixture, its name or a mapping with a 'type', not 3"),
         ([ap.mixtures.Adapt], "'methods' is the class Adapt: give an object of it, 'Adapt()'"),
-        ([ap.weights.Adapt()], "'methods' is an object of Adapt, which is no mixture"),
+        ([ap.objectives.Mean()], "'methods' is an object of Mean, which is no mixture"),
+        (["bm25"], "'bm25' is a method of selection and of weights: say 'selection.bm25' or 'weights.bm25'"),
+        ([ap.selections.Random(), "random"], "Two of the methods are the same: 'random'"),
         ({3: "adapt"}, "3 cannot be an arm's name"),
         ({"a/b": "adapt"}, "'a/b' cannot be an arm's name"),
         ([Local.Inner()], "cannot be imported again"),
@@ -223,6 +260,7 @@ def test_dir_shows_what_can_be_used():
     assert set(ap.__all__) <= set(dir(ap)) and "mixtures" in dir(ap)
     assert {"Adapt", "Fixed", "Uniform"} <= set(dir(ap.mixtures))
     assert {"Adapt", "Bm25", "LinUpper"} <= set(dir(ap.weights))
+    assert {"Bm25", "Less", "Random"} <= set(dir(ap.selections))
     assert not [name for name in dir(ap.mixtures) if not name.startswith("_") and not getattr(ap.mixtures, name, None)]
 
 

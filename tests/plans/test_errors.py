@@ -86,7 +86,7 @@ def test_python_callers_get_the_same_sentence(tmp_path):
         apportion.train(**blocks, mixture="adpt", out=tmp_path / "run")
     with pytest.raises(ApportionError, match="Unknown key 'trainin' \\(did you mean 'training'\\?\\)"):
         apportion.train(**blocks, trainin={}, out=tmp_path / "run")
-    with pytest.raises(ApportionError, match="Unknown mixture 'adpt'"):
+    with pytest.raises(ApportionError, match="Unknown method 'adpt' \\(did you mean 'adapt'\\?\\)"):
         apportion.compare(["uniform", "adpt"], **blocks, out=tmp_path / "run")
     with pytest.raises(ApportionError, match="There is no file or folder"):
         apportion.load_tasks(tmp_path / "nowhere")

@@ -19,7 +19,7 @@ def select(
     assignments: Assignments = None,
     as_json: Json = False,
 ) -> None:
-    """Score a recipe's examples toward its targets, and write which are kept.
+    """Score examples toward the targets, and write which are kept.
 
     Columns: id, task, score, rank, kept, reason. Stopped, the same command goes on; nothing is scored twice. Train on it
     with --set selection.type=file --set selection.path=FILE.

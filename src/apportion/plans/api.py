@@ -134,7 +134,7 @@ def select(
         ApportionError: Anything wrong with the arguments, data or model, or a file that is there already.
     """
     values = _values(model, tasks, "100%", {"selection": selection, "seed": seed, **blocks})
-    return select_recipe(parse_recipe(values), out)
+    return select_recipe(parse_recipe(values), _folder(out, "a file"))
 
 
 def _values(model: Model, tasks: Tasks, budget: object, blocks: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,9 +196,9 @@ def _read_keys(spec: object) -> set[str]:
     return {*SourceSpec.model_fields, *(getattr(spec, "model_extra", None) or {})}
 
 
-def _folder(out: object) -> Path:
+def _folder(out: object, what: str = "a folder") -> Path:
     if not isinstance(out, str | os.PathLike) or "\0" in (path := os.fspath(out)):
-        raise ApportionError(f"'out' must be a folder, not {out!r}.")
+        raise ApportionError(f"'out' must be {what}, not {out!r}.")
     return Path(path)
 
 

@@ -154,7 +154,8 @@ def selection_stages(
 
         return (Selecting(recipe, data, file, work, shapes, recipe.model_kind().prices(shapes), start),)
     child = Child(home / WARM_UP, values, data.tasks.names)
-    warm = ChildRun(child, bounded=Budget.parse(recipe.budget, data.pool).unit == "flops")
+    looks = sum(signal.looks for signal in recipe.chosen().needs())
+    warm = WarmUp(child, bounded=Budget.parse(recipe.budget, data.pool).unit == "flops", looks=looks)
     shapes = make_model(warm.recipe, data, meta=True)
 
     def restored(count: int) -> Iterator[Look]:
@@ -205,17 +206,23 @@ class ChildRun(Stage):
         """The child's recipe, settled; bounded, its budget is what it is priced at."""
         return self._priced[0]
 
+    @property
+    def steps(self) -> int:
+        """How many optimizer steps it is expected to have."""
+        return self._priced[2]
+
     @cached_property
-    def _priced(self) -> tuple[Recipe, Cost]:
+    def _priced(self) -> tuple[Recipe, Cost, int]:
         recipe = settled(parse_recipe(self._child.values or {}), self._child.folder)
         staged = Staged(recipe, load(recipe, self._child.folder), self._child.folder)
         cost = sum(staged.price().values(), Cost())
+        steps = staged.training.expected.steps if staged.training.expected else 0
         if not self._bounded or staged.ledger.budget.unit == "flops":
-            return recipe, cost
+            return recipe, cost, steps
         # Rounded down: what is written into the recipe must be the same when a run is resumed.
         digits = 10.0 ** (math.floor(math.log10(cost.flops)) - 3)
         budget = {"total": f"{math.floor(cost.flops / digits) * digits:.4g} FLOPs"}
-        return recipe.model_copy(update={"budget": budget}), cost
+        return recipe.model_copy(update={"budget": budget}), cost, steps
 
     @property
     def finished(self) -> bool:
@@ -251,6 +258,29 @@ class ChildRun(Stage):
         if not self.finished:
             run_recipe(self.recipe, self._child.folder)
         ledger.charge("proxy", **self.spent())
+
+
+class WarmUp(ChildRun):
+    """The run whose checkpoints a selection looks at the pool with.
+
+    Args:
+        child: The run.
+        bounded: As of any child.
+        looks: How many checkpoints it has to leave.
+    """
+
+    def __init__(self, child: Child, *, bounded: bool, looks: int) -> None:
+        super().__init__(child, bounded=bounded)
+        self._looks = looks
+
+    def check(self, ledger: Ledger) -> None:
+        """Refuse one that is too short for its checkpoints too."""
+        super().check(ledger)
+        if not self.finished and self.steps < self._looks:
+            raise ApportionError(
+                f"The warm-up is expected to have {self.steps} optimizer steps, and has to leave {self._looks} checkpoints: "
+                "raise 'selection.warmup', or lower 'selection.epochs'."
+            )
 
 
 def settled(recipe: Recipe, out: str | Path) -> Recipe:

@@ -121,11 +121,6 @@ class Selecting(Stage):
             read_selection(self._file)
             return
         unit, limit = self._limit()
-        most = int(max(self._amounts(unit).max(), 1))
-        if limit < most:
-            raise ApportionError(
-                f"'selection.limit' keeps {limit:,} {unit} tokens, and the longest example has {most:,}: raise it."
-            )
         if limit >= self._amounts(unit).sum() and self._signal is not None:
             raise ApportionError(
                 "'selection.limit' keeps everything that is scored, so that scoring decides nothing: lower it, or raise "
@@ -246,7 +241,15 @@ class Selecting(Stage):
         return np.concatenate(columns)
 
     def _limit(self) -> tuple[str, int]:
-        return read_limit(self._limited.limit, self._data.pool, sum(len(task.train) for task in self._data.tasks.tasks))
+        """Return the limit; one that reaches for nothing is refused before anybody counts on what is kept."""
+        examples = sum(len(task.train) for task in self._data.tasks.tasks)
+        unit, limit = read_limit(self._limited.limit, self._data.pool, examples)
+        most = int(self._amounts(unit).max())
+        if limit < most:
+            raise ApportionError(
+                f"'selection.limit' keeps {limit:,} {unit} tokens, and the longest example has {most:,}: raise it."
+            )
+        return unit, limit
 
     def _write(self, scores: Tensor, spent: Mapping[str, Any]) -> None:
         scored, ranked = self._limited.gathered(scores, self._data.targets.importance)

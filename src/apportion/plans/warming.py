@@ -56,7 +56,8 @@ class _Restored(Trainer):
         """Load the model's weights, and the optimizer's state."""
         self._load_from_checkpoint(str(checkpoint))
         optimizer = self.create_optimizer()
-        state = torch.load(checkpoint / "optimizer.pt", weights_only=True, map_location=self.args.device)
+        # The optimizer takes its state to its parameters itself, and torch cannot load onto one CPU of several ranks.
+        state = torch.load(checkpoint / "optimizer.pt", weights_only=True, map_location="cpu")
         optimizer.load_state_dict(state)
 
 

@@ -11,11 +11,12 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from apportion._config import Config
+from apportion._config import Config, unknown_key
 from apportion._errors import ApportionError
 from apportion.budget import Budget
 from apportion.signals._pool import PoolSignal, Shown
 
+_KEYS = ("examples", "supervised", "processed")
 Limit = str | int | float | dict[str, str | int | float]
 
 
@@ -161,6 +162,9 @@ def read_limit(limit: Limit, supervised: int, examples: int) -> tuple[str, int]:
     Raises:
         ApportionError: No limit, or one in FLOPs.
     """
+    for key in limit if isinstance(limit, dict) else ():
+        if key not in _KEYS:
+            raise ApportionError(unknown_key(f"selection.limit.{key}", _KEYS))
     if isinstance(limit, dict) and "examples" in limit:
         if len(limit) > 1:
             raise ApportionError("'selection.limit' is one of examples, supervised and processed, not several.")
@@ -175,7 +179,13 @@ def read_limit(limit: Limit, supervised: int, examples: int) -> tuple[str, int]:
         if read.unit != "supervised" or "supervised" in said:
             raise ApportionError(f"'selection.limit.examples' is {said!r}: examples have no unit.")
         return "examples", int(read.limit)
-    read = Budget.parse(limit, supervised)
+    try:
+        read = Budget.parse(limit, supervised)
+    except ApportionError:
+        raise ApportionError(
+            f"'selection.limit' is {limit!r}: write a share of the pool's supervised tokens ('20%'), a number of them "
+            "('60k', '2M processed'), or {examples: 1000}."
+        ) from None
     if read.unit == "flops":
         raise ApportionError("'selection.limit' is in tokens or examples: FLOPs are the budget's.")
     return read.unit, int(read.limit)

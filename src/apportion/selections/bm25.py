@@ -22,7 +22,7 @@ def mean_bm25(texts: list[np.ndarray], lexicon: Lexicon) -> np.ndarray:
     idf = np.log1p((lexicon.documents - lexicon.holding + 0.5) / (lexicon.holding + 0.5))
     asked = lexicon.asked * idf
     terms, mean = len(idf), lexicon.tokens / max(lexicon.documents, 1)
-    lengths = np.array([len(ids) for ids in texts])
+    lengths = np.array([len(ids) for ids in texts], np.int64)
     owners = np.repeat(np.arange(len(texts)), lengths)
     flat = np.concatenate(texts) if texts else np.zeros(0, np.int64)
     known = flat < terms

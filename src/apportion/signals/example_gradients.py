@@ -75,7 +75,10 @@ class ExampleGradients(BackwardRead):
         given: dict[str, Any],
     ) -> list[tuple[str, Tensor]]:
         if isinstance(module, nn.Embedding):
-            return [("weight", _of_embedding(module, a, b))]
+            self._reading = False
+            found = [("weight", _of_embedding(module, a, b, more, given))]
+            self._reading = True
+            return found
         if isinstance(module, (nn.Linear, Conv1D)):
             found = []
             left, right = (
@@ -101,11 +104,21 @@ class ExampleGradients(BackwardRead):
         return found
 
 
-def _of_embedding(module: nn.Embedding, ids: Tensor, b: Tensor) -> Tensor:
-    """Return the gradient of each example's look-ups, (B, V, d)."""
+def _of_embedding(module: nn.Embedding, a: Tensor, b: Tensor, more: tuple[Any, ...], given: dict[str, Any]) -> Tensor:
+    """Return the gradient of each example's look-ups, (B, V, d); arguments are `BackwardRead._receive`'s.
+
+    Which row a position takes, and times what, is asked of the module: Gemma's scales its rows, OPT's counts places.
+    """
     rows, width = module.weight.shape
+    places = torch.arange(rows, device=b.device, dtype=torch.float64)[:, None]
+    ones = torch.ones(rows, 1, device=b.device, dtype=torch.float64)
+    looked_up, exact, factor = (
+        functional_call(module, {"weight": weight}, (a, *more), given).expand(*b.shape[:-1], 1)
+        for weight in (places, ones, ones.to(module.weight.dtype))
+    )
+    ids = (looked_up / exact).round().to(torch.int64).flatten(1, -2)
     found = b.new_zeros(len(b), rows, width)
-    found.scatter_add_(1, ids.flatten(1)[..., None].expand(-1, -1, width), b.flatten(1, -2))
+    found.scatter_add_(1, ids.expand(-1, -1, width), (b * factor).flatten(1, -2))
     if module.padding_idx is not None:
         found[:, module.padding_idx] = 0  # as autograd has it
     return found

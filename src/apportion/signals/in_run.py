@@ -122,12 +122,13 @@ class InRunRead(BackwardRead):
         return by_example(terms, self._segments, len(self._scores))
 
 
-def check_readable(shapes: nn.Module, packed: bool) -> None:
+def check_readable(shapes: nn.Module, packed: bool, reads: type[InRunRead] = InRunRead) -> None:
     """Refuse a model that `InRunRead` cannot read, by reading it once on shapes alone.
 
     Args:
         shapes: The model on the meta device; comes back as it was.
         packed: Whether several examples will share a row.
+        reads: What the errors name.
 
     Raises:
         ApportionError: A trainable parameter of an unknown kind, a module that does not keep examples apart, or one whose
@@ -135,7 +136,7 @@ def check_readable(shapes: nn.Module, packed: bool) -> None:
 
     Cost: nothing is computed.
     """
-    reader, model = InRunRead(shapes), cast("Any", shapes)
+    reader, model = reads(shapes), cast("Any", shapes)
     reader.set_direction({name: p for name, p in model.named_parameters() if p.requires_grad})
     # Two sizes that no model has by chance. Other attention kernels than the plain one look into the mask.
     rows, attention = torch.Size((13, 7)), model.config._attn_implementation
@@ -150,8 +151,8 @@ def check_readable(shapes: nn.Module, packed: bool) -> None:
         if "inplace" not in str(error):
             return  # it does not run on shapes alone, so what else there is to find is found in the first read
         raise ApportionError(
-            f"A model of type '{model.config.model_type}' writes over its layers' outputs, so the mixture's 'in_run' "
-            "estimator cannot read them; set mixture.estimator to 'forward'."
+            f"A model of type '{model.config.model_type}' writes over its layers' outputs, so "
+            f"{reads.who[:1].lower()}{reads.who[1:]} cannot read them; {reads.instead}."
         ) from None
     finally:
         model.set_attn_implementation(attention)

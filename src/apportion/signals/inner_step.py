@@ -91,17 +91,27 @@ InnerStep = SgdStep | AdamStep
 FOLLOWED = ("adamw_torch", "adamw_torch_fused", "sgd")
 
 
-def check_followed(optim: str) -> None:
+def check_followed(
+    optim: str,
+    who: str = "ADAPT mixtures look",
+    instead: str = (
+        ", or with mixture.estimator 'in_run' set 'mixture.precondition: false', which goes by plain gradients"
+    ),
+) -> None:
     """Refuse an optimizer whose step is not known here.
+
+    Args:
+        optim: As ``training.optim`` names it.
+        who: Looks one step ahead, as the error begins.
+        instead: What else can be done, as it ends.
 
     Raises:
         ApportionError: It is not one of ``FOLLOWED``.
     """
     if optim not in FOLLOWED:
         raise ApportionError(
-            f"ADAPT mixtures look one step of the optimizer ahead, and know the steps of {', '.join(FOLLOWED)}, not of "
-            f"'{optim}': set 'training.optim' to one of these, or with mixture.estimator 'in_run' set "
-            "'mixture.precondition: false', which goes by plain gradients."
+            f"{who} one step of the optimizer ahead, which is known of {', '.join(FOLLOWED)}, not of '{optim}': set "
+            f"'training.optim' to one of these{instead}."
         )
 
 

@@ -24,6 +24,26 @@ from apportion.tasks.validation import Picked
 HELD = 2**22
 
 
+class ProductRead(InRunRead):
+    """`InRunRead`, asked for by a selection."""
+
+    who, instead = ExampleGradients.who, ExampleGradients.instead
+
+
+def check_gradients(shapes: nn.Module, optim: str) -> None:
+    """Refuse an optimizer whose step is not known, and a model whose backward cannot be read.
+
+    Args:
+        shapes: The model on the meta device.
+        optim: The optimizer, as ``training.optim`` names it.
+
+    Raises:
+        ApportionError: As said.
+    """
+    check_followed(optim, f"{ProductRead.who} looks", "")
+    check_readable(shapes, packed=False, reads=ProductRead)
+
+
 class ProjectedGradients(PoolSignal):
     """Shows ``embeddings`` (n, width) and ``anchors`` (V, width).
 
@@ -44,8 +64,7 @@ class ProjectedGradients(PoolSignal):
 
     def check(self, shapes: nn.Module, optim: str) -> None:
         """Refuse an optimizer whose step is not known, and a model whose gradients cannot be read by example."""
-        check_followed(optim)
-        ExampleGradients(shapes)
+        check_gradients(shapes, optim)
 
     def price(self) -> Cost:
         """Return the cost of all looks."""
@@ -112,8 +131,7 @@ class GradientProducts(PoolSignal):
 
     def check(self, shapes: nn.Module, optim: str) -> None:
         """Refuse an optimizer whose step is not known, and a model whose backward cannot be read."""
-        check_followed(optim)
-        check_readable(shapes, packed=False)
+        check_gradients(shapes, optim)
 
     def price(self) -> Cost:
         """Return the cost of all looks."""
@@ -151,7 +169,7 @@ class GradientProducts(PoolSignal):
         device = next(look.model.parameters()).device
         self._readers = []
         for at in range(len(self.bench.targets)):
-            reader, prefix = InRunRead(look.model), f"{at}."
+            reader, prefix = ProductRead(look.model), f"{at}."
             reader.set_direction(
                 {k.removeprefix(prefix): v.to(device) for k, v in state.items() if k.startswith(prefix)}
             )
