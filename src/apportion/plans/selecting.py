@@ -25,7 +25,7 @@ from apportion.plans.build import Data
 from apportion.plans.recipe import Recipe
 from apportion.plans.stages import Costs, Stage
 from apportion.runs import RunFolder
-from apportion.runs.atomic import atomic_write_bytes
+from apportion.runs.atomic import atomic_write_bytes, atomic_write_text
 from apportion.runs.selection import KEPT, OUTSIDE, UNSCORED, Scored, read_selection, write_selection
 from apportion.selections._selection import Limited, read_limit, within
 from apportion.signals._pool import Look, Pool, PoolBench, PoolSignal
@@ -161,12 +161,23 @@ class Selecting(Stage):
         """Score what is not scored yet and write the file, all ranks together."""
         if rank() == 0:
             self._work.mkdir(parents=True, exist_ok=True)
+            self._same_pool()
         wait()
         scores, spent = self._measured()
         if rank() == 0:
             self._write(scores, spent)
             shutil.rmtree(self._work)
         wait()
+
+    def _same_pool(self) -> None:
+        """Refuse to go on with parts that were scored of other data."""
+        origin, now = self._work / "origin", self._data.tasks.fingerprint
+        if origin.exists() and origin.read_text("utf-8") != now:
+            raise ApportionError(
+                "The tasks' data or the tokenizer changed since this selection began: put them back to resume it, or delete "
+                f"'{self._work}' to score anew."
+            )
+        atomic_write_text(origin, now)
 
     def _measured(self) -> tuple[Tensor, dict[str, Any]]:
         """Return the scores of all candidates, (n, V), and what measuring them cost, by account."""
@@ -292,7 +303,11 @@ class Selecting(Stage):
 
     def summary(self) -> dict[str, Any]:
         """Return what was kept, in numbers, for the run's summary."""
-        return summary_of(self._recipe.selection["type"], self._data, read_selection(self._file), self.kept())
+        scored, kept = read_selection(self._file), self.kept()
+        found = summary_of(self._recipe.selection["type"], self._data, scored, kept)
+        # Pieces of one text share an id: there may be more examples than rows, which is no loss.
+        missing = int(scored.kept().sum()) - found["kept"]["examples"]
+        return found | ({"missing": missing} if missing > 0 else {})
 
 
 def _rows(scored: Scored, data: Data) -> list[np.ndarray]:

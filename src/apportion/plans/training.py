@@ -153,6 +153,10 @@ class Training(Stage):
         self.summary["seconds"] = round(self.summary["seconds"] + sum(map(_seconds, before)), 3)
         if self.selected is not None:
             self.summary["selection"] = self.selected
+            if "missing" in self.selected:
+                self.summary["findings"].append(
+                    f"{self.selected['missing']:,} of the examples that the selection's file keeps are not in these tasks."
+                )
             chosen = {"type": recipe.selection["type"], "plain": recipe.chosen().plain, "advice": {}}
             self.summary["methods"]["selection"] = chosen
         self.summary["final"] |= of_validation(
