@@ -76,7 +76,7 @@ class Budgeted(_Base):
         if self.state.global_step == self.recorder.step:
             return  # Trainer calls once more at the end of its epoch.
         self.parts.after_step(Done(self.model, self.state.global_step, learning_rate or 0.0, self.log))
-        if self.recorder.validated and self.checkpoints is not None and not self.finished:
+        if self.recorder.due and self.checkpoints is not None and not self.finished:
             self._save_checkpoint(self.model, None)
         if self.finished:
             self.control.should_training_stop = True

@@ -57,7 +57,8 @@ class Recorder(Part):
     Attributes:
         final, best: The last validation, and the one with the lowest loss: of the targets where there are any, else macro.
         measured: The last validation's ``nll`` and ``supervised`` tokens by example, in the order of ``batches``.
-        validated: Whether the last step was followed by a validation.
+        due: Whether a validation was due after the last step, affordable or not; a checkpoint follows then.
+        validated: Whether there was one.
     """
 
     name = "recorder"
@@ -88,7 +89,7 @@ class Recorder(Part):
         self._append, self._show = append, show
         self.validation_flops = sum(prices.forward(b.work) for b in self._batches)
         self.step = -1
-        self.validated = False
+        self.due = self.validated = False
         self.records = 0
         self.best: dict[str, Any] = {}
         self.final: dict[str, Any] = {}
@@ -118,14 +119,15 @@ class Recorder(Part):
         self._advance(done.model, done.step, done.lr, done.log)
 
     def _advance(self, model: nn.Module, step: int, lr: float, log: Log | None) -> None:
-        self.step, self.validated = step, False
+        self.step, self.due, self.validated = step, False, False
         self._loss_steps += step > 0
         progress = self._ledger.progress
         if progress < self._next_record:
             return
         self._next_record = next_due(progress, RECORD_EVERY)
-        self.validated = progress >= self._next_validation and self._affords(2 * self.validation_flops)
-        if self.validated:
+        self.due = progress >= self._next_validation
+        self.validated = self.due and self._affords(2 * self.validation_flops)
+        if self.due:
             self._next_validation = next_due(progress, self._every)
         self._record(model, step, lr, self.validated, log)
 
