@@ -154,6 +154,8 @@ class Selecting(Stage):
         """Score what is not scored yet, write the file, and charge all that it cost."""
         if not self.finished:
             self._score()
+        if rank() == 0 and self._work.exists():
+            shutil.rmtree(self._work)  # a run may have been stopped between the file and this
         for account, of in self._spent():
             ledger.charge(account, **{column: of[column] for column in _COLUMNS})
 
@@ -166,7 +168,6 @@ class Selecting(Stage):
         scores, spent = self._measured()
         if rank() == 0:
             self._write(scores, spent)
-            shutil.rmtree(self._work)
         wait()
 
     def _same_pool(self) -> None:
@@ -264,8 +265,7 @@ class Selecting(Stage):
 
     def _write(self, scores: Tensor, spent: Mapping[str, Any]) -> None:
         scored, ranked = self._limited.gathered(scores, self._data.targets.importance)
-        ids = _ids(self._pool)
-        order = np.lexsort((ids, -ranked.numpy())) if len(ids) else np.zeros(0, np.int64)
+        order = _ordered(ranked.numpy(), self._pool)
         unit, limit = self._limit()
         kept = within(order, self._amounts(unit), limit)
         ranks = np.empty(len(order), np.int64)
@@ -350,6 +350,14 @@ def summary_of(kind: str, data: Data, scored: Scored, kept: Sequence[np.ndarray]
         "tasks": {task.name: {"pool": len(task.train), "kept": len(of)} for task, of in zip(tasks, kept, strict=True)},
         "reasons": dict(Counter(scored.reasons)),
     }
+
+
+def _ordered(ranked: np.ndarray, pool: Pool) -> np.ndarray:
+    """Return the candidates by what they are ranked by, the most first, equals by id; ids are looked at only for equals."""
+    order = np.argsort(-ranked, kind="stable")
+    if len(order) and (np.diff(ranked[order]) == 0).any():
+        order = np.lexsort((_ids(pool), -ranked))
+    return order
 
 
 def _ids(pool: Pool) -> np.ndarray:

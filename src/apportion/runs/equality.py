@@ -8,6 +8,9 @@ from typing import Any
 
 from apportion.runs.record import RunRecord
 
+# Arms of a group that are named; of more, how many there are is said.
+MOST_NAMED = 4
+
 Read = Callable[[RunRecord], object]
 Say = Callable[[Any], str]
 
@@ -35,7 +38,7 @@ def _groups(values: Mapping[str, Sequence[tuple[str, int]]], say: Say | None) ->
     groups = [list(dict.fromkeys(name for name, _ in runs)) for runs in values.values()]
     if len({name for names in groups for name in names}) < sum(map(len, groups)):  # an arm that differs in itself
         groups = [[f"{name} seed {seed}" for name, seed in runs] for runs in values.values()]
-    who = [" and ".join(names) for names in groups]
+    who = [" and ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} others" for names in groups]
     if say is None:
         return " against ".join(who)
     return ", ".join(f"{say(json.loads(value))} in {names}" for value, names in zip(values, who, strict=True))
