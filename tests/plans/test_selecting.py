@@ -207,6 +207,15 @@ class TestAGivenFile:
         said = summary(done)["selection"]
         assert said["kept"]["examples"] == 4 and said["tasks"]["sort"]["kept"] == 2
         assert accounts(done)["select"]["flops"] == 0
+        assert "missing" not in said
+
+    def test_what_it_keeps_and_is_not_here_is_counted(self, tmp_path):
+        here = recipe_ids("copy")[:2]
+        table = {"task": ["copy"] * 4, "id": [*here, "gone", "lost"], "kept": [True] * 4}
+        pq.write_table(pa.table(table), tmp_path / "own.parquet")
+        done = run_recipe(self.with_file(tmp_path / "own.parquet"), tmp_path / "run").summary
+        assert done["selection"]["missing"] == 2
+        assert "2 of the examples that the selection's file keeps are not in these tasks." in done["findings"]
 
     @pytest.mark.parametrize(
         ("table", "said"),

@@ -14,9 +14,10 @@ import yaml
 
 from apportion._errors import ApportionError
 from apportion.plans import selecting
+from apportion.plans.build import load_data
 from apportion.plans.plan import plan_recipe
 from apportion.plans.recipe import overridden
-from apportion.plans.run import run_recipe
+from apportion.plans.run import Staged, run_recipe
 from apportion.plans.training import Training
 from apportion.signals.pool_gradients import GradientProducts, ProjectedGradients
 from apportion.signals.pool_states import PoolStates
@@ -259,3 +260,14 @@ def test_what_cannot_be_selected_is_refused_and_nothing_is_written(tmp_path, ass
         assert said in str(raised.value)
         assert "ADAPT mixtures" not in str(raised.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_parts_that_were_scored_of_other_data_are_refused(tmp_path):
+    out = tmp_path / "run"
+    (out / "selecting").mkdir(parents=True)
+    (out / "selecting" / "origin").write_text("of other data")
+    stage = Staged(recipe(EMBEDDING), load_data(recipe(EMBEDDING)), out)
+    stage.load()
+    with pytest.raises(ApportionError, match="changed since this selection began: put them back"):
+        stage.run(None, None)
+    assert [file.name for file in (out / "selecting").iterdir()] == ["origin"]

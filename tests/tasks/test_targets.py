@@ -31,6 +31,17 @@ def test_the_tasks_halves_are_targets_all_alike():
         assert sorted(i for _, _, i in [*report, *steer]) == list(range(8))
 
 
+@pytest.mark.parametrize("count", [1, 4, 5, 11, 1000])
+def test_fewer_examples_to_steer_by_are_shared_out_evenly_and_are_the_first(count):
+    fewer = OWN.steered_by(count)
+    sizes = [len(items) for items in fewer.steer]
+    whole = [len(items) for items in OWN.steer]
+    assert sum(sizes) == min(max(count, len(OWN)), sum(whole)) and min(sizes) >= 1
+    assert all(n == most or n + 1 >= max(sizes) for n, most in zip(sizes, whole, strict=True))
+    assert examples(fewer.steer) == [items[:n] for items, n in zip(examples(OWN.steer), sizes, strict=True)]
+    assert examples(fewer.report) == examples(OWN.report)
+
+
 def test_named_targets_keep_the_tasks_order_and_take_their_importance_along():
     targets = OWN.named({"upper": 0.5, "reverse": 4}, TASKS.names)
     assert targets.names == ("reverse", "upper") and len(targets) == 2

@@ -288,3 +288,19 @@ def test_what_weights_say_is_recorded_and_logs_hold_plain_numbers():
     assert numbers["loss"] == 2.0 and numbers["lr"] == 0.5 and numbers["weights/ess"] == 0.9
     assert numbers["mixture/copy"] == 0.5
     assert numbers["validation/sort"] == history.records[1]["validation"]["sort"]
+
+
+def test_a_validation_that_the_budget_has_no_room_for_is_due_all_the_same():
+    """A checkpoint follows then, which does not wait for what can be afforded."""
+    history = History(every=0.25, unit="flops", limit=1000.0)
+    history.start()
+    assert history.recorder.validation_flops > 1000 and (history.recorder.due, history.recorder.validated) == (
+        True,
+        False,
+    )
+    due = []
+    for number in range(1, 10):
+        history.step(number, 1, flops=100.0)
+        due.append(history.recorder.due)
+        assert not history.recorder.validated
+    assert [number for number, was in enumerate(due, start=1) if was] == [3, 5, 8]
