@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -119,8 +120,10 @@ class Staged:
 
     def run(self, folder: RunFolder | None, show: Show | None) -> None:
         """Run every stage; arguments and errors are `Stage.run`'s."""
+        started = time.monotonic()
         for stage in self._first:
             stage.run(self.ledger, folder, show)
+        self.training.waited = time.monotonic() - started
         if self._selecting is not None:
             self._train_on_kept()  # from here on it is known
         for stage in self.stages[len(self._first) :]:

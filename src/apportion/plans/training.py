@@ -58,6 +58,8 @@ class Training(Stage):
         setup: What its trainer is made of, and its price follows from.
         expected: What it was last priced at.
         summary: Of the finished run.
+        selected: What a selection kept, in numbers; None without one.
+        waited: Seconds that a selection took in this process, its warm-up included.
     """
 
     name = "train"
@@ -70,6 +72,7 @@ class Training(Stage):
         self.expected: Expected | None = None
         self.summary: dict[str, Any] = {}
         self.selected: dict[str, Any] | None = None
+        self.waited = 0.0
         self.model: nn.Module | None = None
         self.take(data, recipe.selection)
 
@@ -150,7 +153,7 @@ class Training(Stage):
         if outcomes:
             self.summary["findings"].append(f"Trials of '{recipe.mixture['type']}' {_tried(outcomes)}.")
         before = (*self.children, *self.trials.values())
-        self.summary["seconds"] = round(self.summary["seconds"] + sum(map(_seconds, before)), 3)
+        self.summary["seconds"] = round(self.summary["seconds"] + self.waited + sum(map(_seconds, before)), 3)
         if self.selected is not None:
             self.summary["selection"] = self.selected
             if "missing" in self.selected:
