@@ -16,27 +16,24 @@ MEASURES = {"in_domain": "in domain", "out_of_domain": "out of domain"}
 
 def summarise(cells: list[dict[str, Any]]) -> None:
     """Write both files."""
-    for cell in cells:
-        cell["on_front"] = {}
-    for suite in dict.fromkeys(cell["suite"] for cell in cells):
-        for budget in dict.fromkeys(cell["budget"] for cell in cells if cell["suite"] == suite):
-            here = [c for c in cells if (c["suite"], c["budget"]) == (suite, budget) and "refused" not in c]
-            for measure in MEASURES:
-                names = _front(here, measure)
-                for cell in here:
-                    cell["on_front"][measure] = cell["arm"] in names
+    for suite, budget in dict.fromkeys((c["suite"], c["budget"]) for c in cells):
+        here = [c for c in cells if (c["suite"], c["budget"]) == (suite, budget)]
+        names = ahead(here)
+        for cell in here:
+            cell["on_front"] = cell["arm"] in names
     (HERE / "result.json").write_text(json.dumps({"cells": cells}, indent=1) + "\n", encoding="utf-8")
     (HERE / "tables.md").write_text(tables(cells), encoding="utf-8")
 
 
-def _front(cells: list[dict[str, Any]], measure: str) -> list[str]:
-    by_arm = {arm: [c for c in cells if c["arm"] == arm] for arm in dict.fromkeys(c["arm"] for c in cells)}
-    # All arms of a budget cost what it allows, to within the last example: to a hundredth they cost the same.
-    points = {
-        arm: (float(f"{mean(total(c) for c in mine):.2g}"), mean(c[measure] for c in mine))
-        for arm, mine in by_arm.items()
-    }
-    return list(front(points))
+def ahead(cells: list[dict[str, Any]]) -> list[str]:
+    """Return the arms of one budget that no other beats both in and out of the domain, by their means over seeds.
+
+    All cost what the budget allows, to within the last example.
+    """
+    ran = [c for c in cells if "refused" not in c]
+    by_arm = {arm: [c for c in ran if c["arm"] == arm] for arm in dict.fromkeys(c["arm"] for c in ran)}
+    means = {arm: [mean(c[m] for c in mine) for m in MEASURES] for arm, mine in by_arm.items()}
+    return list(front({arm: (inside, outside) for arm, (inside, outside) in means.items()}))
 
 
 def total(cell: dict[str, Any]) -> float:
@@ -67,8 +64,9 @@ def tables(cells: list[dict[str, Any]]) -> str:
                 for m in MEASURES
             ]
             part = mean(c["flops_by_account"]["train"] / total(c) for c in ran)
-            ahead = ", ".join(said for m, said in MEASURES.items() if ran[0]["on_front"].get(m))
             tokens = f"{mean(c['trained_tokens'] for c in ran):,.0f}"
-            lines.append(f"| {arm} | {len(ran)} | {' | '.join(spread)} | {part:.0%} | {tokens} | {ahead} |")
+            lines.append(
+                f"| {arm} | {len(ran)} | {' | '.join(spread)} | {part:.0%} | {tokens} | {'yes' if ran[0]['on_front'] else ''} |"
+            )
         lines.append("")
     return "\n".join(lines)

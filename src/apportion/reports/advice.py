@@ -39,11 +39,10 @@ def advise(view: View) -> list[Advice]:
         _plateau,
         _worse_tasks,
         _repeated,
-        _padding,
     )
     for arm in view.arms:
         found += [Advice(arm.name, arm.colour, seen, todo) for rule in rules for seen, todo in rule(arm, view)]
-    return found
+    return [*found, *_padding(view)]
 
 
 Found = Iterator[tuple[str, str]]
@@ -231,11 +230,23 @@ def _repeated(arm: Arm, view: View) -> Found:
         )
 
 
-def _padding(arm: Arm, view: View) -> Found:
-    trained = [run.spent["train"] for run in arm.runs if "train" in run.spent]
-    padded, processed = sum(s["padded"] for s in trained), sum(s["processed"] for s in trained)
-    if padded and 1 - processed / padded > 0.3:
-        yield (
-            f"{words.percent(1 - processed / padded)} of the positions computed in training were padding.",
-            "Examples of like length share a micro-batch: take smaller ones and accumulate more, or lower max_length.",
-        )
+def _padding(view: View) -> Iterator[Advice]:
+    """Say it once: arms share their batch size and their data."""
+    shares: list[tuple[float, Arm]] = []
+    for arm in view.arms:
+        trained = [run.spent["train"] for run in arm.runs if "train" in run.spent]
+        padded, processed = sum(s["padded"] for s in trained), sum(s["processed"] for s in trained)
+        if padded and 1 - processed / padded > 0.3:
+            shares.append((1 - processed / padded, arm))
+    if not shares:
+        return
+    (least, _), (most, worst) = (pick(shares, key=lambda share: share[0]) for pick in (min, max))
+    several = len(shares) > 1 and words.percent(least) != words.percent(most)
+    said = f"{words.percent(least)} to {words.percent(most)}" if several else words.percent(most)
+    alone = len(shares) == 1 < len(view.arms)
+    yield Advice(
+        worst.name if alone else "",
+        worst.colour if alone else "",
+        f"{said} of the positions computed in training were padding{f' in {len(shares)} arms' if len(shares) > 1 else ''}.",
+        "Examples of like length share a micro-batch: take smaller ones and accumulate more, or lower max_length.",
+    )
