@@ -65,8 +65,7 @@ def tables(cells: list[dict[str, Any]]) -> str:
             ]
             part = mean(c["flops_by_account"]["train"] / total(c) for c in ran)
             tokens = f"{mean(c['trained_tokens'] for c in ran):,.0f}"
-            lines.append(
-                f"| {arm} | {len(ran)} | {' | '.join(spread)} | {part:.0%} | {tokens} | {'yes' if ran[0]['on_front'] else ''} |"
-            )
+            said = "yes" if ran[0]["on_front"] else ""
+            lines.append(f"| {arm} | {len(ran)} | {' | '.join(spread)} | {part:.0%} | {tokens} | {said} |")
         lines.append("")
     return "\n".join(lines)
