@@ -106,7 +106,7 @@ def make(folder, stop=None, checkpoints=True, more=(), limit=LIMIT, **arguments)
         disable_tqdm=True,
         use_cpu=True,
         seed=1,
-        **{"gradient_accumulation_steps": 2, "warmup_steps": 0.2, **arguments},
+        **{"gradient_accumulation_steps": 2, "warmup_steps": 0.2, "save_total_limit": 2, **arguments},
     )
     trainer = OwnTrainer(model=model, args=args)
     ledger = Ledger(Budget("supervised", limit))
