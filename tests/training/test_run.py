@@ -187,7 +187,8 @@ def test_a_plan_says_how_often_losses_are_measured(tmp_path):
 @pytest.mark.parametrize("mixture", sorted(MIXTURES))
 def test_every_mixture_trains_and_its_history_adds_up(tmp_path, mixture):
     shares = dict.fromkeys(load_data(parse_recipe(TINY)).tasks.names, 1 / 20)
-    block = {"type": mixture} | ({"shares": shares} if mixture == "fixed" else {})
+    settings = {"fixed": {"shares": shares}, "regmix": {"trials": 8}}
+    block = {"type": mixture} | settings.get(mixture, {})
     targets = ["targets={tasks: [copy, reverse]}"] if mixture == "upsample" else []
     done = run(tmp_path / "run", f"mixture={json.dumps(block)}", *targets)
     records = history(done)
