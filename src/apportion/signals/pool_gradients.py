@@ -115,7 +115,7 @@ class ProjectedGradients(PoolSignal):
 
 
 class GradientProducts(PoolSignal):
-    """Shows ``products`` (n, V): <grad l_k, u_j>, exact, read from one backward pass of each example.
+    """Shows ``products`` (n, V): `<grad l_k, u_j>`, exact, read from one backward pass of each example.
 
     u_j is the mean gradient of target j's examples through the optimizer's second moments.
 
