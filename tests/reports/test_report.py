@@ -382,3 +382,12 @@ def test_a_gap_that_one_task_makes_is_no_headline_anywhere(tmp_path, monkeypatch
     assert "of its tokens" not in page.sections["verdict"] and "to uniform’s best" not in page.sections["verdict"]
     assert "of the tokens" not in page.sections["curves"]
     assert not [attributes for _, attributes in page.elements if attributes.get("class") == "best"]
+
+
+def test_padding_that_several_arms_share_is_said_once(tmp_path):
+    for arm, padding in (("adapt", 0.45), ("uniform", 0.35), ("loss", 0.1)):
+        write_run(tmp_path / arm / "seed-0", arm, padding=padding)
+    said = [advice for advice in advise(load([tmp_path])) if "padding" in advice.seen]
+    assert [(advice.arm, advice.seen) for advice in said] == [
+        ("", "35 % to 45 % of the positions computed in training were padding in 2 arms.")
+    ]

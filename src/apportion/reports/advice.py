@@ -243,7 +243,7 @@ def _padding(view: View) -> Iterator[Advice]:
     (least, _), (most, worst) = (pick(shares, key=lambda share: share[0]) for pick in (min, max))
     several = len(shares) > 1 and words.percent(least) != words.percent(most)
     said = f"{words.percent(least)} to {words.percent(most)}" if several else words.percent(most)
-    alone = len(shares) == 1 < len(view.arms)
+    alone = len(shares) == 1
     yield Advice(
         worst.name if alone else "",
         worst.colour if alone else "",
