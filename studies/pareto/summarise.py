@@ -28,9 +28,12 @@ def summarise(cells: list[dict[str, Any]]) -> None:
 def ahead(cells: list[dict[str, Any]]) -> list[str]:
     """Return the arms of one budget that no other beats both in and out of the domain, by their means over seeds.
 
-    All cost what the budget allows, to within the last example.
+    All cost what the budget allows, to within the last example. Means are over the seeds that every arm has.
     """
     ran = [c for c in cells if "refused" not in c]
+    seeds = [{c["seed"] for c in ran if c["arm"] == arm} for arm in {c["arm"] for c in ran}]
+    shared = set.intersection(*seeds)
+    ran = [c for c in ran if c["seed"] in shared]
     by_arm = {arm: [c for c in ran if c["arm"] == arm] for arm in dict.fromkeys(c["arm"] for c in ran)}
     means = {arm: [mean(c[m] for c in mine) for m in MEASURES] for arm, mine in by_arm.items()}
     return list(front({arm: (inside, outside) for arm, (inside, outside) in means.items()}))
