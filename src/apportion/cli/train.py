@@ -43,7 +43,7 @@ def train(
     from apportion.reports import words
 
     with progress() as shown:
-        run = run_recipe(parsed, folder, shown.run(f"{parsed.mixture['type']}, seed {parsed.seed}"))
+        run = run_recipe(parsed, folder, shown.run(parsed.title))
     final, spent = run.summary["final"], run.summary["spent"]
     total = sum(account["flops"] for account in spent.values())
     console = Console(highlight=False, markup=False)

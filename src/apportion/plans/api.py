@@ -69,7 +69,7 @@ def train(
     if not _asked(progress):
         return run_recipe(recipe, folder)
     with shown() as runs:
-        return run_recipe(recipe, folder, runs.run(f"{recipe.mixture['type']}, seed {recipe.seed}"))
+        return run_recipe(recipe, folder, runs.run(recipe.title))
 
 
 def compare(

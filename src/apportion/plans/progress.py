@@ -41,6 +41,9 @@ class Bars:
         latest: dict[str, Any] = {}
 
         def show(record: dict[str, Any], share: float) -> None:
+            if "scored" in record:  # before training
+                self._progress.update(bar, losses="scoring the pool, {} of {} parts".format(*record["scored"]))
+                return
             latest.update({key: value for key, value in record.items() if value is not None})
             self._progress.update(bar, completed=share, spent=_spent(record), losses=_said(latest, self._losses))
 
@@ -74,6 +77,8 @@ class Lines:
                 self._console.print(text, soft_wrap=True, markup=False, highlight=False)
 
         def show(record: dict[str, Any], share: float) -> None:
+            if "scored" in record:
+                return
             latest.update({key: value for key, value in record.items() if value is not None})
             # Rounded to 100 % a line would say that the run has ended.
             say(min(share, 0.99))

@@ -185,6 +185,12 @@ class Recipe(Config):
             values[family] = {"type": values[family]["type"], **plain(method)}
         return values
 
+    @property
+    def title(self) -> str:
+        """What a run of it is called while it runs: its selection, where it has one, its mixture and its seed."""
+        chosen = [block["type"] for block in (self.selection, self.mixture) if block["type"] != "all"]
+        return f"{', '.join(chosen)}, seed {self.seed}"
+
     def arguments(self, output: Path) -> TrainingArguments:
         """Return Hugging Face's arguments, with what the budget decides set.
 

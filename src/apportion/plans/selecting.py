@@ -152,6 +152,8 @@ class Selecting(Stage):
 
     def run(self, ledger: Ledger, folder: RunFolder | None, show: Show | None) -> None:
         """Score what is not scored yet, write the file, and charge all that it cost."""
+        if show is not None:
+            self.told = lambda done, of: show({"scored": (done, of)}, 0.0)
         if not self.finished:
             self._score()
         if rank() == 0 and self._work.exists():
