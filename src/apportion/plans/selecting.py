@@ -305,7 +305,8 @@ class Selecting(Stage):
 
     def summary(self) -> dict[str, Any]:
         """Return what was kept, in numbers, for the run's summary."""
-        scored, kept = read_selection(self._file), self.kept()
+        scored = read_selection(self._file)
+        kept = _rows(scored, self._data)
         found = summary_of(self._recipe.selection["type"], self._data, scored, kept)
         # Pieces of one text share an id: there may be more examples than rows, which is no loss.
         missing = int(scored.kept().sum()) - found["kept"]["examples"]

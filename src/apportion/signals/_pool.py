@@ -70,9 +70,7 @@ class _Chunks(Sequence[list[Picked]]):
     def __len__(self) -> int:
         return len(self._starts)
 
-    def __getitem__(self, k: Any) -> Any:  # noqa: ANN401
-        if isinstance(k, slice):
-            return [self[i] for i in range(*k.indices(len(self)))]
+    def __getitem__(self, k: Any) -> Any:  # noqa: ANN401 - a number; a Sequence's would take a slice too
         at, start = self._starts[k]
         task, split, rows = self._parts[at]
         return [(task, split, int(i)) for i in rows[start : start + CHUNK]]
@@ -237,6 +235,12 @@ class PoolSignal:
         if not picked:
             raise ApportionError("The targets have no examples to select by.")
         return picked
+
+
+def means_by_target(values: Tensor, examples: Sequence[Picked], count: int) -> Tensor:
+    """Return the mean of each target's rows, (V, ...), of what was measured of `PoolSignal.target_examples`, (n, ...)."""
+    of = torch.tensor([target for target, _, _ in examples])
+    return torch.stack([values[of == target].mean(0) for target in range(count)])
 
 
 def in_order(values: Sequence[Tensor], places: Tensor) -> Tensor:

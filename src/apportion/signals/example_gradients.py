@@ -27,7 +27,6 @@ class ExampleGradients(BackwardRead):
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.size = sum(p.numel() for p in self._parameters.values())
         self._found: dict[str, Tensor] = {}
 
     def of(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from apportion.budget.prices import Cost, Work
-from apportion.signals._pool import Look, PoolSignal, Shown, in_order
+from apportion.signals._pool import Look, PoolSignal, Shown, in_order, means_by_target
 from apportion.signals._signal import cost_of
 from apportion.signals.example_gradients import ExampleGradients
 from apportion.signals.hidden_states import unit
@@ -81,8 +81,7 @@ class ProjectedGradients(PoolSignal):
         self._take(look)
         examples = self.target_examples()
         vectors = self._vectors(examples, SgdStep(1.0))
-        anchors = [vectors[[task == at for task, _, _ in examples]].mean(0) for at in range(len(self.bench.targets))]
-        return {"anchors": torch.stack(anchors)}
+        return {"anchors": means_by_target(vectors, examples, len(self.bench.targets))}
 
     def resume(self, look: Look, state: dict[str, Tensor]) -> None:
         """Take the targets' gradients of before."""

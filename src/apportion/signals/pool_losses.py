@@ -22,11 +22,6 @@ class PoolLosses(PoolSignal):
         """Return the cost of the pass."""
         return self.bench.pool.cost(self.bench.prices.forward)
 
-    def begin(self, look: Look) -> dict[str, torch.Tensor]:
-        """Take the model."""
-        self.resume(look, {})
-        return {}
-
     def resume(self, look: Look, state: dict[str, torch.Tensor]) -> None:
         """Take the model."""
         self._model = look.model

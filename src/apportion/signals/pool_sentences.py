@@ -12,7 +12,7 @@ from torch import Tensor
 from apportion._errors import ApportionError
 from apportion.budget.prices import Cost
 from apportion.models.loading import quietly
-from apportion.signals._pool import Look, PoolSignal, Shown
+from apportion.signals._pool import Look, PoolSignal, Shown, means_by_target
 from apportion.signals.hidden_states import unit
 from apportion.tasks.batches import Batch
 from apportion.tasks.files import expand
@@ -52,10 +52,7 @@ class PoolSentences(PoolSignal):
     def begin(self, look: Look) -> dict[str, Tensor]:
         """Embed the targets."""
         examples = self.target_examples()
-        embedded = self._embeddings(examples)
-        of = torch.tensor([task for task, _, _ in examples])
-        anchors = [embedded[of == at].mean(0) for at in range(len(self.bench.targets))]
-        return {"anchors": torch.stack(anchors)}
+        return {"anchors": means_by_target(self._embeddings(examples), examples, len(self.bench.targets))}
 
     def resume(self, look: Look, state: dict[str, Tensor]) -> None:
         """Take the anchors of before."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from apportion.budget.prices import Cost
-from apportion.signals._pool import Look, PoolSignal, Shown, in_order
+from apportion.signals._pool import Look, PoolSignal, Shown, in_order, means_by_target
 from apportion.signals._signal import cost_of
 from apportion.signals.anchor_states import Embed
 from apportion.signals.hidden_states import last_states, members, of_examples
@@ -37,12 +37,7 @@ class PoolStates(PoolSignal):
         """Embed the targets."""
         self._model = look.model
         examples = self.target_examples()
-        of = torch.tensor([task for task, _, _ in examples])
-        embedded = self._embeddings(examples)
-        sums = embedded.new_zeros(len(self.bench.targets), embedded.shape[1]).index_add(0, of, embedded)
-        counts = torch.bincount(of, minlength=len(self.bench.targets))
-        self._anchors = sums / counts[:, None]
-        return {"anchors": self._anchors}
+        return {"anchors": means_by_target(self._embeddings(examples), examples, len(self.bench.targets))}
 
     def resume(self, look: Look, state: dict[str, Tensor]) -> None:
         """Take the anchors of before."""
