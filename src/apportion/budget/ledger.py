@@ -80,12 +80,12 @@ class Ledger:
 
     @property
     def total_flops(self) -> float:
-        """FLOPs of all accounts together."""
-        return math.fsum(spent.flops for spent in self._spent.values())
+        """FLOPs of all accounts together but `evaluate`, which no budget pays: it may be asked for when that is spent."""
+        return math.fsum(spent.flops for name, spent in self._spent.items() if name != "evaluate")
 
     @property
     def used(self) -> int | float:
-        """What counts against the budget, in its unit: train tokens, or FLOPs of all accounts."""
+        """What counts against the budget, in its unit: train tokens, or `total_flops`."""
         match self.budget.unit:
             case "flops":
                 return self.total_flops

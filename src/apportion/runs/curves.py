@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from apportion.runs.schema import HistoryRecord
+from apportion.runs.schema import HistoryRecord, Spent
 
 Curve = Sequence[tuple[float, float]]
 
@@ -14,9 +14,14 @@ def tokens_spent(record: HistoryRecord) -> float:
     return float(record["spent"]["train"]["supervised"]) if "train" in record["spent"] else 0.0
 
 
+def counted_flops(spent: Mapping[str, Spent]) -> float:
+    """FLOPs of all accounts but `evaluate`: a method pays for its own passes, nobody for being looked at."""
+    return float(sum(account["flops"] for name, account in spent.items() if name != "evaluate"))
+
+
 def flops_spent(record: HistoryRecord) -> float:
-    """FLOPs of all accounts: a method pays for its own passes."""
-    return float(sum(account["flops"] for account in record["spent"].values()))
+    """FLOPs of all accounts but `evaluate`."""
+    return counted_flops(record["spent"])
 
 
 def curve(history: Iterable[HistoryRecord], metric: str, total_flops: bool = False) -> list[tuple[float, float]]:

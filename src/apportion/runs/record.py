@@ -11,6 +11,8 @@ from typing import Any
 
 from apportion._errors import ApportionError
 from apportion._yaml import load_yaml
+from apportion.runs.curves import counted_flops
+from apportion.runs.evaluation import ANSWERS, FILE, Answer, EvaluationRecord
 from apportion.runs.schema import (
     SCHEMA,
     HistoryRecord,
@@ -28,7 +30,7 @@ _MOVED = 0.001  # a mixture that shifted less of its draws than this stood still
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder says; the last four are None where the run has not written them."""
+    """What a run folder says; the last five are None where the run has not written them."""
 
     path: Path
     recipe: dict[str, Any]
@@ -37,6 +39,7 @@ class RunRecord:
     mixture: MixtureRecord | None
     summary: dict[str, Any] | None
     validation: ValidationRecord | None = None
+    evaluation: EvaluationRecord | None = None
 
     @property
     def finished(self) -> bool:
@@ -112,8 +115,8 @@ class RunRecord:
 
     @property
     def total_flops(self) -> float:
-        """FLOPs over all accounts."""
-        return sum(account["flops"] for account in self.spent.values())
+        """FLOPs over all accounts but `evaluate`: what a run costs does not depend on how much of it is looked at."""
+        return counted_flops(self.spent)
 
     @property
     def supervised_tokens(self) -> int:
@@ -200,7 +203,22 @@ def read_run(path: str | Path) -> RunRecord:
     mixture: Any = _read_json(path / "mixture.json")
     history, summary = _read_history(path / "history.jsonl"), _read_json(path / "summary.json")
     validation: Any = _read_json(path / "validation.json")
-    return RunRecord(path, recipe, history, ledger, mixture, summary, validation)
+    evaluation: Any = _read_json(path / FILE)
+    return RunRecord(path, recipe, history, ledger, mixture, summary, validation, evaluation)
+
+
+def read_answers(path: str | Path, task: str, limit: int | None = None) -> list[Answer]:
+    """Return the first ``limit`` answers that a run's model gave to a downstream task, or all; none where it has no file.
+
+    Raises:
+        ApportionError: The file cannot be read, or a newer version wrote it.
+    """
+    file = Path(path) / ANSWERS / f"{task}.jsonl"
+    if not file.exists():
+        return []
+    lines = _text(file).split("\n")[:-1][:limit]
+    answers: list[Any] = [_parse(line, f"Line {number} of '{file}'") for number, line in enumerate(lines, 1)]
+    return answers
 
 
 def read_comparison(path: str | Path) -> dict[str, list[RunRecord]]:
