@@ -23,7 +23,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 GROUND = ("_errors", "_yaml", "_declared", "_config", "_registry", "_lazy", "_ranks")
 FLOORS = (
     ("budget", "runs"),
-    ("reports", "tasks"),
+    ("exports", "reports", "tasks"),
     ("models", "objectives"),
     ("signals",),
     ("mixtures", "selections", "weights"),

@@ -86,11 +86,13 @@ class ModelKind(Config):
         gives: What signals may read of such a model.
         timed: Whether a few steps of it, on weights made up, say how long a run takes.
         selects: Whether examples of its tasks may be left out by a selection.
+        portable: Whether other trainers can train such a model, from its name alone.
     """
 
     gives: ClassVar[frozenset[str]] = READINGS
     timed: ClassVar[bool] = True
     selects: ClassVar[bool] = True
+    portable: ClassVar[bool] = False
 
     def check(self, asked: Asked) -> None:
         """Refuse a recipe whose other blocks do not go with this kind; loads neither torch nor transformers.
@@ -156,3 +158,14 @@ class ModelKind(Config):
 
     def save_beside(self, model: nn.Module, asked: Asked, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         """Save into ``folder``, the model's, what has to lie beside what was trained; called before that is saved."""
+
+    def loading(self, asked: Asked) -> tuple[str, str]:
+        """Return what a saved model's card says of how to load it.
+
+        Args:
+            asked: The recipe.
+
+        Returns:
+            The library's name on the Hub, and lines that load the model from the folder of the card; "" for no such lines.
+        """
+        return "apportion", ""

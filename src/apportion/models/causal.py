@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from apportion.models._kind import Asked, ModelKind
 
@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from apportion.tasks import EncodedCollection
 
 BASE = "base"
+_FOLDER = 'folder = "."  # where this card lies'
 
 
 class Causal(ModelKind):
     """A decoder-only language model: what a recipe trains that names no other kind."""
+
+    portable: ClassVar[bool] = True
 
     def build(
         self,
@@ -44,3 +47,19 @@ class Causal(ModelKind):
         tokenizer.save_pretrained(folder / BASE)
         adapted: Any = model
         adapted.peft_config["default"].base_model_name_or_path = str((folder / BASE).absolute())
+
+    def loading(self, asked: Asked) -> tuple[str, str]:
+        """Return how transformers loads the model, or PEFT the adapter."""
+        tokenizer = "tokenizer = AutoTokenizer.from_pretrained(folder)"
+        if asked.lora is None:
+            imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
+            model = "model = AutoModelForCausalLM.from_pretrained(folder)"
+            return "transformers", "\n".join([imports, "", _FOLDER, model, tokenizer])
+        if asked.model.config is None:
+            imports = "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer"
+            model = "model = AutoPeftModelForCausalLM.from_pretrained(folder)"
+            return "peft", "\n".join([imports, "", _FOLDER, model, tokenizer])
+        imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer"
+        base = f'base = AutoModelForCausalLM.from_pretrained(folder + "/{BASE}")'
+        model = "model = PeftModel.from_pretrained(base, folder)"
+        return "peft", "\n".join([imports, "", _FOLDER, base, model, tokenizer])

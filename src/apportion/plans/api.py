@@ -16,6 +16,7 @@ from apportion.models import KINDS
 from apportion.objectives import OBJECTIVES
 from apportion.plans.arms import arms_of
 from apportion.plans.compare import Comparison, compare_recipe
+from apportion.plans.export import Exported, export_run, shares_in
 from apportion.plans.progress import progress as shown
 from apportion.plans.recipe import parse_recipe
 from apportion.plans.run import Run, run_recipe
@@ -137,6 +138,25 @@ def select(
     return select_recipe(parse_recipe(values), _folder(out, "a file"))
 
 
+def export(run: Run | str | Path, to: str | None = None, out: str | Path | None = None) -> Exported:
+    """Hand a finished run's mixture on to another trainer, as a folder with its config and the train splits.
+
+    Args:
+        run: What `train` returned, or a run folder.
+        to: The trainer's name: ``trl``, ``axolotl``, ``llama-factory``, ``open-instruct`` or ``datasets``; without one the
+            shares are returned and nothing is written.
+        out: A new folder; needed with ``to``, and for nothing else.
+
+    Raises:
+        ApportionError: No finished run, an unknown trainer, one that cannot train on these data, data that changed since,
+            or a folder that is taken.
+    """
+    folder = run.path if isinstance(run, Run) else _folder(run, "a run folder", "run")
+    if (to is None) != (out is None):
+        raise ApportionError("An export needs both: 'to', a trainer, and 'out', a new folder.")
+    return shares_in(folder) if to is None else export_run(folder, to, _folder(out))
+
+
 def _values(model: Model, tasks: Tasks, budget: object, blocks: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in blocks.items() if value is not None or key == "seed"}
     families = (
@@ -196,9 +216,9 @@ def _read_keys(spec: object) -> set[str]:
     return {*SourceSpec.model_fields, *(getattr(spec, "model_extra", None) or {})}
 
 
-def _folder(out: object, what: str = "a folder") -> Path:
+def _folder(out: object, what: str = "a folder", key: str = "out") -> Path:
     if not isinstance(out, str | os.PathLike) or "\0" in (path := os.fspath(out)):
-        raise ApportionError(f"'out' must be {what}, not {out!r}.")
+        raise ApportionError(f"'{key}' must be {what}, not {out!r}.")
     return Path(path)
 
 

@@ -288,10 +288,7 @@ class Selecting(Stage):
         Raises:
             ApportionError: The file is of other data, or keeps none of it.
         """
-        rows = _rows(read_selection(self._file), self._data)
-        if not any(map(len, rows)):
-            raise ApportionError(f"'{self._file}' keeps no example of these tasks: it was made of other data.")
-        return rows
+        return kept_rows(self._file, self._data)
 
     def expected(self) -> list[np.ndarray]:
         """Return as many examples as will be kept, at random: what a plan goes by before it is known which."""
@@ -311,6 +308,18 @@ class Selecting(Stage):
         # Pieces of one text share an id: there may be more examples than rows, which is no loss.
         missing = int(scored.kept().sum()) - found["kept"]["examples"]
         return found | ({"missing": missing} if missing > 0 else {})
+
+
+def kept_rows(file: Path, data: Data) -> list[np.ndarray]:
+    """Return which train examples of each task a selection's file keeps, ascending.
+
+    Raises:
+        ApportionError: No selection, one of tasks that are none here, or one that keeps none of these data.
+    """
+    rows = _rows(read_selection(file), data)
+    if not any(map(len, rows)):
+        raise ApportionError(f"'{file}' keeps no example of these tasks: it was made of other data.")
+    return rows
 
 
 def _rows(scored: Scored, data: Data) -> list[np.ndarray]:

@@ -18,6 +18,7 @@ import apportion
 from apportion._ranks import told
 from apportion.budget import ACCOUNTS, Budget, Ledger
 from apportion.budget.prices import Cost
+from apportion.exports.card import card
 from apportion.mixtures._mixture import Mixture, Outcome
 from apportion.models import Child
 from apportion.models.loading import parameters
@@ -27,8 +28,9 @@ from apportion.plans.recipe import Recipe
 from apportion.plans.spending import Expected, expected_spending
 from apportion.plans.stages import Costs, Stage
 from apportion.runs import RunFolder
-from apportion.runs.atomic import is_write_error, write_error
+from apportion.runs.atomic import atomic_write_text, is_write_error, write_error
 from apportion.runs.uncertainty import of_validation
+from apportion.tasks.files import expand
 from apportion.training.checkpoint import load_state, newest_checkpoint
 from apportion.training.recorder import Recorder, Show, effective_tasks
 from apportion.training.trainer import BudgetTrainer
@@ -240,9 +242,18 @@ def _close(
         if not is_write_error(error):
             raise
         raise write_error(folder.path / "model", error) from None
-    folder.write_ledger(parts.ledger.as_dict())
-    folder.write_mixture(_mixture(data, parts))
+    ledger, mixture = parts.ledger.as_dict(), _mixture(data, parts)
+    # After the model, for PEFT leaves a card of its own beside an adapter.
+    atomic_write_text(folder.path / "model" / "README.md", _card(recipe, summary, mixture, ledger))
+    folder.write_ledger(ledger)
+    folder.write_mixture(mixture)
     folder.write_summary(summary)
+
+
+def _card(recipe: Recipe, summary: Mapping[str, Any], mixture: Any, ledger: Any) -> str:  # noqa: ANN401
+    named = recipe.model.name
+    base = None if named is None or expand(named).exists() else named
+    return card(recipe.resolved(), summary, mixture, ledger, base, recipe.model_kind().loading(recipe))
 
 
 def _mixture(data: Data, parts: Setup) -> dict[str, Any]:

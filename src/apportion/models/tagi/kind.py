@@ -207,3 +207,10 @@ class Tagi(ModelKind):
         from apportion.models.tagi.building import save_base
 
         save_base(model, tokenizer, asked, folder)  # type: ignore[arg-type]
+
+    def loading(self, asked: Asked) -> tuple[str, str]:
+        """Return the command that has the hypernetwork write an adapter."""
+        return "apportion", (
+            "# RUN is the folder of the run, which this model's lies in.\n"
+            'apportion hypernet adapter RUN --instruction "what the task asks for" --out adapter'
+        )

@@ -1,0 +1,11 @@
+"""Rows counted out as passes over files, for trainers without a number of draws."""
+
+from __future__ import annotations
+
+from apportion.exports._exporter import TaskFile
+
+
+def slices(task: TaskFile) -> list[str]:
+    """Return the task's passes as splits in the words of ``datasets``: ``train`` for a whole one, ``train[:37]`` for a part."""
+    whole, rest = task.passes
+    return ["train"] * whole + ([f"train[:{rest}]"] if rest else [])
