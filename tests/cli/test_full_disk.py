@@ -46,6 +46,16 @@ def test_a_disk_that_fills_up_while_training(capsys, recipe, tmp_path, disk, siz
     ]
 
 
+def test_a_disk_that_fills_up_while_exporting(capsys, recipe, tmp_path, disk):
+    assert ask(capsys, "train", recipe, "--json", "--out", tmp_path / "run").code == 0
+    out = disk("8k") / "out"
+    command = ("export", tmp_path / "run", "--to", "trl", "--out", out)
+    ask(capsys, *command).refuses("The disk is full", "could not be written")
+    assert list(out.parent.iterdir()) == []
+    disk("4m")
+    assert ask(capsys, *command).code == 0 and (out / "sft.yaml").is_file()
+
+
 def test_what_libraries_raise_of_a_full_disk():
     rust = Exception("No space left on device (os error 28)")
     assert is_write_error(rust) and "The disk is full" in str(write_error(os.devnull, rust))

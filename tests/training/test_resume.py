@@ -121,6 +121,7 @@ def check_the_same(recipe: Path, whole: Path, broken: Path, mixture: str) -> Non
         "recipe.yaml",
         "model/model.safetensors",
         "model/config.json",
+        "model/README.md",
     ):
         assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
     assert history(broken) == history(whole)

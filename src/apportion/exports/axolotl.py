@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from apportion._yaml import dump_yaml
 from apportion.exports._exporter import Exporter, Handed, Kind, Shape, Written
+from apportion.exports.lora import whole_alpha
 from apportion.exports.passes import slices
 
 # A prompt ends with what stands between it and its completion, so that nothing is left to a template.
@@ -84,7 +85,7 @@ class Axolotl(Exporter):
             config |= {
                 "adapter": "lora",
                 "lora_r": handed.lora["r"],
-                "lora_alpha": handed.lora["alpha"],
+                "lora_alpha": whole_alpha(handed.lora, notes),
                 "lora_dropout": handed.lora["dropout"],
                 **({"lora_target_linear": True} if every else {"lora_target_modules": targets}),
             }

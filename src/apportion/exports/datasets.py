@@ -68,7 +68,7 @@ class Datasets(Exporter):
         text = _SCRIPT.format(seed=handed.seed, rows=handed.rows, tasks=f"[\n{tasks}]")
         notes = (
             "Rows are drawn by chance: the shares hold on average, and a task's rows begin anew when all were drawn.",
-            "It hands out rows and trains nothing: learning rate, length, batches and LoRA are the trainer's that takes them.",
+            "It hands out rows and trains nothing: learning rate, lengths, batches and LoRA are for who takes them.",
         )
         return Written({"mixture.py": text}, "python mixture.py", notes)
 

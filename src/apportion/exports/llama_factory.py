@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from apportion._yaml import dump_yaml
 from apportion.exports._exporter import Exporter, Handed, Kind, Shape, Written
+from apportion.exports.lora import whole_alpha
 
 _FORMATS: Mapping[Shape, dict[str, Any]] = {
     "text": {"columns": {"prompt": "text"}},
@@ -92,11 +93,9 @@ class LlamaFactory(Exporter):
             targets = handed.lora["target_modules"]
             config |= {
                 "lora_rank": handed.lora["r"],
-                "lora_alpha": round(handed.lora["alpha"]),
+                "lora_alpha": whole_alpha(handed.lora, notes),
                 "lora_dropout": handed.lora["dropout"],
                 "lora_target": "all" if isinstance(targets, str) else ",".join(targets),
             }
-            if handed.lora["alpha"] != round(handed.lora["alpha"]):
-                notes.append(f"Its LoRA alpha is a whole number: {handed.lora['alpha']:g} was rounded.")
         files = {"train.yaml": dump_yaml(config), "data/dataset_info.json": json.dumps(info, indent=1) + "\n"}
         return Written(files, "llamafactory-cli train train.yaml", tuple(notes))

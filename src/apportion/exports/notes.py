@@ -41,17 +41,17 @@ def notes_on(exporter: Exporter, handed: Handed, told: Told) -> list[str]:
     title = exporter.title
     if told.scratch and exporter.trains:
         notes.append(
-            f"The run began with a model from a config, which {title} cannot start from: the config names the run's finished "
-            "model, which would be trained further. Put the model that you want in its place."
+            f"The run began with a model from a config, which {title} cannot: named is the run's finished model, to be "
+            "trained further. Put the model that you want in its place."
         )
     notes.append(
-        f"{title} counts rows, not tokens: its shares of tokens are those of the table as far as each task's rows are as long, "
-        "on average, as those that were drawn."
+        f"{title} counts rows, not tokens. The shares of tokens follow as far as a task's rows are as long, on average, as "
+        "those that the run drew."
     )
     if told.moved is not None and told.moved >= _STILL:
         notes.append(
-            f"The run's mixture moved: up to {told.moved:.0%} of its draws changed task while it trained. What is handed on is "
-            "its average, in no order, which nobody has trained with yet."
+            f"The run's mixture moved: up to {told.moved:.0%} of its draws changed task while it trained. Handed on is its "
+            "average over the tokens, in no order, which is not what was trained."
         )
     if told.weights != "uniform":
         notes.append(
@@ -66,8 +66,8 @@ def notes_on(exporter: Exporter, handed: Handed, told: Told) -> list[str]:
         notes.append(f"Nothing was drawn of {_listed(told.undrawn)}: left out.")
     if exporter.trains:
         notes.append(
-            f"In the run each example counted alike in a step's loss; {title} averages over tokens, so that long answers count "
-            "more."
+            f"In the run each example counted alike in a step's loss. {title} averages over tokens, so that long answers "
+            "count more."
         )
         if handed.shape != "text":
             notes.append(

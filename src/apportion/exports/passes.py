@@ -6,6 +6,6 @@ from apportion.exports._exporter import TaskFile
 
 
 def slices(task: TaskFile) -> list[str]:
-    """Return the task's passes as splits in the words of ``datasets``: ``train`` for a whole one, ``train[:37]`` for a part."""
+    """Return the task's passes as ``datasets`` writes splits: ``train`` for a whole one, ``train[:37]`` for 37 rows."""
     whole, rest = task.passes
     return ["train"] * whole + ([f"train[:{rest}]"] if rest else [])

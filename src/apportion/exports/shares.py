@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,14 +93,5 @@ def table(shares: Sequence[TaskShare]) -> str:
 
 def cell(text: str) -> str:
     """Return text that a cell of a Markdown table shows as it is."""
-    plain: Mapping[str, str] = {
-        "&": "&amp;",
-        "<": "&lt;",
-        "|": "\\|",
-        "\n": " ",
-        "\r": " ",
-        "`": "\\`",
-        "*": "\\*",
-        "_": "\\_",
-    }
-    return "".join(plain.get(letter, letter) for letter in text)
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from apportion._yaml import dump_yaml
 from apportion.exports._exporter import Exporter, Handed, Kind, Shape, Written
+from apportion.exports.lora import whole_alpha
 from apportion.exports.passes import slices
 
 
@@ -62,12 +64,18 @@ class Trl(Exporter):
                 "'packing: true' with 'packing_strategy: wrapped' comes nearest."
             )
         if handed.lora is not None:
-            targets = handed.lora["target_modules"]
             config |= {
                 "use_peft": True,
                 "lora_r": handed.lora["r"],
-                "lora_alpha": handed.lora["alpha"],
+                "lora_alpha": whole_alpha(handed.lora, notes),
                 "lora_dropout": handed.lora["dropout"],
-                "lora_target_modules": [targets] if isinstance(targets, str) else targets,
+                "lora_target_modules": _layers(handed.lora["target_modules"]),
             }
         return Written({"sft.yaml": dump_yaml(config)}, "trl sft --config sft.yaml", tuple(notes))
+
+
+def _layers(targets: str | list[str]) -> list[str]:
+    """Return the layers as TRL takes them: of a list of one it makes a text, which PEFT reads as a regular expression."""
+    if isinstance(targets, str):
+        return [targets]
+    return [rf"(.*\.)?{re.escape(targets[0])}"] if len(targets) == 1 else targets
