@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from apportion._errors import ApportionError, nearest
 from apportion._yaml import load_yaml
+from apportion.evaluation.aside import aside
 from apportion.tasks.network import hub
 
 if TYPE_CHECKING:
@@ -68,13 +67,14 @@ def load(names: Sequence[str], *, run_code: bool) -> list[Benchmark]:
             asked for twice, or code that may not be run.
     """
     found: dict[str, Benchmark] = {}
-    with quiet():
+    with aside():
         for name in sets_of(names):
+            said = Path(name).stem if name.endswith(_FILES) else name
             for task, loaded in _load(name).items():
                 if task in found:
-                    both = f"'{found[task].set}' and '{name}'"
+                    both = f"'{found[task].set}' and '{said}'"
                     raise ApportionError(f"The benchmark '{task}' is asked for twice, by {both}: leave one out.")
-                found[task] = Benchmark(task, name, loaded)
+                found[task] = Benchmark(task, said, loaded)
                 _check_code(found[task], run_code)
     return list(found.values())
 
@@ -105,8 +105,8 @@ def _load(name: str) -> dict[str, Any]:
         )
     manager = _shipped() if is_file or name in _shipped().all_tasks else _harness()
     if not is_file and name not in manager.all_tasks:
-        known = [*suites(), *_shipped().all_tasks, *manager.all_tasks]
-        raise ApportionError(f"There is no benchmark '{name}'{nearest(name, known)}.")
+        meant = nearest(name, [*suites(), *_shipped().all_tasks]) or nearest(name, manager.all_tasks)
+        raise ApportionError(f"There is no benchmark '{name}'{meant}.")
     with hub() as reached:
         try:
             return dict(manager.load([name])["tasks"])
@@ -116,12 +116,15 @@ def _load(name: str) -> dict[str, Any]:
 
 
 def _why(error: Exception, reached: bool) -> str:
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    from datasets.exceptions import DatasetNotFoundError
+
+    cause = error.__cause__ or error
+    said = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")
     if isinstance(error, ImportError):
         return f"{said}; install what it needs"
-    if reached or "APPORTION_DATA" in said:
-        return said
-    return f"it needs the Hugging Face Hub, which cannot be reached ({said}); bbh and gsm8k read local files"
+    if not reached and isinstance(error, ConnectionError | DatasetNotFoundError):
+        return f"it needs the Hugging Face Hub, which cannot be reached ({said}); bbh and gsm8k read local files"
+    return said
 
 
 @cache
@@ -142,15 +145,3 @@ def _manager() -> type[TaskManager]:
             "Benchmarks are run by lm-evaluation-harness, which is not installed: pip install 'apportion[evaluate]'."
         ) from None
     return TaskManager
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the harness's hints out of ours within the block."""
-    logger = logging.getLogger("lm_eval")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

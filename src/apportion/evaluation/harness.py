@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from apportion._errors import ApportionError
 from apportion.budget.prices import Cost
-from apportion.evaluation.catalogue import Benchmark, quiet
+from apportion.evaluation.aside import SEED, aside
+from apportion.evaluation.catalogue import Benchmark
 from apportion.evaluation.spec import EvaluateSpec
 from apportion.runs.evaluation import Answer, Score, TaskScores
 
 if TYPE_CHECKING:
     from apportion.evaluation.metered import Metered
 
-# The seeds that the harness's own command sets.
-_PYTHON, _OTHERS = 0, 1234
 # Draws of its bootstrap, where a metric has no formula for its standard error.
 _BOOTSTRAP = 100_000
 
@@ -37,7 +34,7 @@ def price(benchmark: Benchmark, asker: Metered, spec: EvaluateSpec) -> Cost:
     Raises:
         ApportionError: It does not fit the model.
     """
-    with quiet(), _refusals(benchmark):
+    with aside(), _refusals(benchmark):
         for kind, requests in _requests(benchmark, asker, spec).items():
             getattr(asker, kind)(requests)
     spent = asker.tally.taken()
@@ -61,7 +58,7 @@ def run(benchmark: Benchmark, asker: Metered, spec: EvaluateSpec) -> tuple[TaskS
     from lm_eval.evaluator import evaluate
 
     started = time.monotonic()
-    with quiet(), _refusals(benchmark), seeded():
+    with aside(), _refusals(benchmark):
         _prepare(benchmark, spec)
         found: Any = evaluate(
             asker,
@@ -95,7 +92,7 @@ def _prepare(benchmark: Benchmark, spec: EvaluateSpec) -> None:
     task, own = benchmark.task, benchmark.task.get_config("num_fewshot")
     if own is None or (spec.shots is not None and own != 0):
         task.set_config(key="num_fewshot", value=spec.shots or 0)
-    task.set_fewshot_seed(seed=_OTHERS)
+    task.set_fewshot_seed(seed=SEED)
 
 
 def _requests(benchmark: Benchmark, asker: Metered, spec: EvaluateSpec) -> dict[str, list[Any]]:
@@ -167,21 +164,3 @@ def _refusals(benchmark: Benchmark) -> Iterator[None]:
     except (AssertionError, ValueError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ApportionError(f"The benchmark '{benchmark.name}' does not fit this model: {said}.") from error
-
-
-@contextmanager
-def seeded() -> Iterator[None]:
-    """Set the harness's seeds within the block, and put every generator back where it was."""
-    before = (random.getstate(), np.random.get_state(), torch.get_rng_state())
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    random.seed(_PYTHON)
-    np.random.seed(_OTHERS)
-    torch.manual_seed(_OTHERS)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
-        if devices:
-            torch.cuda.set_rng_state_all(devices)

@@ -50,10 +50,12 @@ made(libc.syscall(442, -100, b"/", 0x8000, ctypes.byref(attributes), ctypes.c_si
 made(libc.mount(b"none", folder, b"tmpfs", 0, b"size=16m"))
 made(libc.mount(b"none", b"/proc", b"tmpfs", READ_ONLY, None))
 os.chdir(folder)
-child = os.fork()  # the first of its processes: with it, all end
-if child:
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) and 1)
-libc.prctl(1, signal.SIGKILL)  # with its parent
+# The first of its processes, with which all end, and the one that runs the code: the first would not heed signals.
+for _ in range(2):
+    child = os.fork()
+    if child:
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) and 1)
+    libc.prctl(1, signal.SIGKILL)  # with its parent
 libc.prctl(38, 1, 0, 0, 0)  # no new privileges
 megabyte = 1 << 20
 for limit, most in (

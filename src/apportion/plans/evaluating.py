@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from apportion.budget import Ledger
 from apportion.budget.prices import Cost, Prices
 from apportion.evaluation import catalogue
+from apportion.evaluation.aside import aside
 from apportion.evaluation.spec import EvaluateSpec
 from apportion.plans.stages import Costs, Stage
 from apportion.runs import RunFolder, read_run
@@ -154,7 +155,7 @@ class Evaluating(Stage):
     def _asker(self, model: nn.Module, *, dry: bool = False) -> Any:  # noqa: ANN401 - the harness is an extra
         from apportion.evaluation.metered import Metered
 
-        with catalogue.quiet():
+        with aside():
             return Metered(model, self._tokenizer, self._prices, self._batch_size, dry=dry)
 
     def _record(self) -> EvaluationRecord:
