@@ -86,13 +86,14 @@ class ModelKind(Config):
         gives: What signals may read of such a model.
         timed: Whether a few steps of it, on weights made up, say how long a run takes.
         selects: Whether examples of its tasks may be left out by a selection.
-        portable: Whether other trainers can train such a model, from its name alone.
+        answers: Whether what is trained is a causal language model: benchmarks can be asked of it, see `trained`, and other
+            trainers train such ones.
     """
 
     gives: ClassVar[frozenset[str]] = READINGS
     timed: ClassVar[bool] = True
     selects: ClassVar[bool] = True
-    portable: ClassVar[bool] = False
+    answers: ClassVar[bool] = False
 
     def check(self, asked: Asked) -> None:
         """Refuse a recipe whose other blocks do not go with this kind; loads neither torch nor transformers.
@@ -169,3 +170,11 @@ class ModelKind(Config):
             The library's name on the Hub, and lines that load the model from the folder of the card; "" for no such lines.
         """
         return "apportion", ""
+
+    def trained(self, folder: Path) -> nn.Module:
+        """Load what a finished run left in ``folder``, its ``model/``, as the causal language model that it is.
+
+        Raises:
+            ApportionError: It is none, or does not load.
+        """
+        raise self.refusal("A benchmark")

@@ -20,7 +20,7 @@ _FOLDER = 'folder = "."  # where this card lies'
 class Causal(ModelKind):
     """A decoder-only language model: what a recipe trains that names no other kind."""
 
-    portable: ClassVar[bool] = True
+    answers: ClassVar[bool] = True
 
     def build(
         self,
@@ -63,3 +63,12 @@ class Causal(ModelKind):
         base = f'base = AutoModelForCausalLM.from_pretrained(folder + "/{BASE}")'
         model = "model = PeftModel.from_pretrained(base, folder)"
         return "peft", "\n".join([imports, "", _FOLDER, base, model, tokenizer])
+
+    def trained(self, folder: Path) -> nn.Module:
+        """Load the model, or the adapter with its base; errors are `ModelKind.trained`'s."""
+        from transformers import AutoModelForCausalLM
+
+        from apportion.models.loading import load_model, quietly
+
+        with quietly():
+            return load_model(AutoModelForCausalLM, str(folder), "model")

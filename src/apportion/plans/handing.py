@@ -52,7 +52,7 @@ def hand_over(
         if block is not None:
             block.keep_out(out)
     kind = recipe.model_kind()
-    if not kind.portable:
+    if not kind.answers:
         raise kind.refusal("An export", "; without --to it shows the shares")
     data = _data(recipe, run)
     templated = bool(getattr(data.tokenizer, "chat_template", None))
