@@ -11,7 +11,11 @@ from apportion.exports.shares import cell, shares_of, table
 from apportion.runs.numbers import loss
 from apportion.runs.schema import LedgerRecord, MixtureRecord
 
-_UNITS = {"supervised": "supervised tokens", "processed": "processed tokens", "flops": "FLOPs of all accounts together"}
+_UNITS = {
+    "supervised": "supervised tokens",
+    "processed": "processed tokens",
+    "flops": "FLOPs in all, benchmarks apart",
+}
 _SAID = {
     "train": "training",
     "validation": "validation losses",

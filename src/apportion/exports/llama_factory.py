@@ -83,9 +83,12 @@ class LlamaFactory(Exporter):
             )
         elif handed.shape == "messages":
             notes.append(
-                "Without 'template', LLaMA-Factory reads the tokenizer's own chat template; name one if it fails."
+                "Without 'template', LLaMA-Factory reads the tokenizer's own chat template; name one if it fails. It trains "
+                "on what a template writes after an answer's end marker too, such as a newline; the run did not."
             )
-        if handed.packing:
+        if handed.shape == "text":
+            config["packing"] = handed.packing  # which pretraining there has on unless it is said
+        elif handed.packing:
             config["neat_packing"] = True
         if handed.attention is not None:
             config["flash_attn"] = {"flash_attention_2": "fa2", "sdpa": "sdpa", "eager": "disabled"}[handed.attention]

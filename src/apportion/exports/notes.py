@@ -41,8 +41,8 @@ def notes_on(exporter: Exporter, handed: Handed, told: Told) -> list[str]:
     title = exporter.title
     if told.scratch and exporter.trains:
         notes.append(
-            f"The run began with a model from a config, which {title} cannot: named is the run's finished model, to be "
-            "trained further. Put the model that you want in its place."
+            f"The run began with a model from a config, which {title} cannot do: its finished model is named instead. Put "
+            "the model that you want in its place."
         )
     notes.append(
         f"{title} counts rows, not tokens. The shares of tokens follow as far as a task's rows are as long, on average, as "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from apportion._errors import ApportionError
+from apportion.budget import Budget
 from apportion.exports import EXPORTERS
 from apportion.exports.notes import notes_on
 from apportion.exports.readme import readme
@@ -100,7 +101,8 @@ def export_run(run: str | Path, to: str, out: str | Path) -> Exported:
     handed, rows, told = hand_over(exporter, record, found.shares, out)
     written = exporter.write(handed)
     notes = (*notes_on(exporter, handed, told), *written.notes)
-    origin = f"Learnt by `{record.method}`, seed {record.seed}, in the run `{record.path}`."
+    budget = Budget(**(record.summary or {})["budget"])
+    origin = f"Learnt by `{record.method}`, seed {record.seed}, within {budget}, in the run `{record.path}`."
     text = readme(exporter, handed, written, notes, origin, found.block)
     _write(out, {**written.files, "README.md": text}, rows)
     return Exported(out, found.shares, found.block, written.command, notes)
