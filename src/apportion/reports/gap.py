@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, variance
+from typing import NamedTuple
 
 from apportion.reports.view import Arm
 from apportion.runs import RunRecord
@@ -16,12 +18,16 @@ _HANDFUL, _HANDFUL_SHARE = 5, 0.05  # as many of the examples that count most ar
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """A validation example: by seed the summed loss under the other arm less that under ours; its supervised tokens."""
 
     by_seed: tuple[float, ...]
     tokens: int
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return sum(self.by_seed) / len(self.by_seed)
 
 
 @dataclass(frozen=True)
@@ -36,15 +42,15 @@ class Part:
     examples: tuple[Example, ...] = ()
     weight: float = 1.0
 
-    @property
+    @cached_property
     def gap(self) -> float:
         """The mean over seeds."""
         return fmean(self.by_seed)
 
-    @property
+    @cached_property
     def variance(self) -> float | None:
         """Of the mean over seeds, over draws of the examples; None for one example or none."""
-        return ratio_variance([fmean(e.by_seed) for e in self.examples], [e.tokens for e in self.examples])
+        return ratio_variance([e.mean for e in self.examples], [e.tokens for e in self.examples])
 
     def without(self, left_out: set[int]) -> Part | None:
         """Return the part without the examples of these indices, None if no other is left."""
@@ -82,8 +88,17 @@ class Gap:
 
     parts: tuple[Part, ...]
     estimate: Estimate
-    alone: str = ""
-    handful: tuple[str, ...] = ()
+    targets: bool = False
+
+    @cached_property
+    def alone(self) -> str:
+        """The task that decides alone, empty where none does."""
+        return "" if self.targets else _alone(self.parts, self.estimate)
+
+    @cached_property
+    def handful(self) -> tuple[str, ...]:
+        """The tasks of the few examples that decide, empty where they do not."""
+        return _handful(self.parts, self.estimate)
 
     @property
     def seeds(self) -> int:
@@ -130,17 +145,20 @@ def gap_between(ours: Arm, other: Arm, importance: Mapping[str, float]) -> Gap |
 
     One seed has no first part: its gap is never called shown. Runs of older versions kept no examples: they have no second.
     """
-    parts = _parts(ours, other, importance)
-    return judged(parts, targets=bool(importance)) if parts else None
+    key = (other.name, *importance.items())
+    if key not in ours.gaps:
+        parts = parts_between(ours, other, importance)
+        ours.gaps[key] = judged(parts, targets=bool(importance)) if parts else None
+    return ours.gaps[key]
 
 
 def judged(parts: Sequence[Part], targets: bool = False) -> Gap:
     """Return the gap of these tasks, or targets, and what it rests on; see `gap_between`."""
-    whole = estimate(parts)
-    return Gap(tuple(parts), whole, "" if targets else _alone(parts, whole), _handful(parts, whole))
+    return Gap(tuple(parts), estimate(parts), targets)
 
 
-def _parts(ours: Arm, other: Arm, importance: Mapping[str, float]) -> list[Part]:
+def parts_between(ours: Arm, other: Arm, importance: Mapping[str, float]) -> list[Part]:
+    """Return what each task, or target where ``importance`` names some, makes of the gap of `gap_between`."""
     measured = "targets" if importance else "validation"
     partners = {run.seed: run for run in other.finished}
     pairs = [(run, partners[run.seed]) for run in ours.finished if run.seed in partners]
@@ -211,7 +229,7 @@ def _handful(parts: Sequence[Part], whole: Estimate) -> tuple[str, ...]:
     for place, part in enumerate(parts):
         tokens = sum(e.tokens for e in part.examples)
         scale = part.weight / tokens / (whole.mean or 1.0) if tokens else 0.0
-        counted += [(fmean(e.by_seed) * scale, place, i) for i, e in enumerate(part.examples)]
+        counted += [(e.mean * scale, place, i) for i, e in enumerate(part.examples)]
     most = sorted(counted, reverse=True)[: max(1, min(_HANDFUL, int(_HANDFUL_SHARE * len(counted))))]
     out: dict[int, set[int]] = {}
     for _, place, i in most:

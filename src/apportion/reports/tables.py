@@ -80,8 +80,11 @@ def _final(arm: Arm, metric: str) -> Mapping[str, float] | None:
 
 def _is_first(arm: Arm, view: View) -> bool:
     """Return whether the arm is shown to have ended below every other arm in the loss that arms are judged by."""
-    gaps = [gap_between(arm, other, view.targets) for other in view.arms if other is not arm and not view.differs]
-    return bool(gaps) and all(gap is not None and gap.shown and gap.estimate.mean > 0 for gap in gaps)
+    others = [other for other in view.arms if other is not arm and not view.differs]
+    # The one that ended lowest comes first: most arms need no other comparison.
+    others.sort(key=lambda other: numbers["mean"] if (numbers := _ended(other, view.metric)) else float("inf"))
+    gaps = (gap_between(arm, other, view.targets) for other in others)
+    return bool(others) and all(gap is not None and gap.estimate.mean > 0 and gap.shown for gap in gaps)
 
 
 def _error(arm: Arm, metric: str) -> float | None:

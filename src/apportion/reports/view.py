@@ -18,13 +18,17 @@ _MARKS = ("circle", "square", "diamond", "up", "down", "cross")
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm: its runs by seed, its numbers, its class of colour and its mark in every chart."""
+    """One arm: its runs by seed, its numbers, its class of colour and its mark in every chart.
+
+    ``gaps`` holds what `gap_between` found between it and others: a page asks for the same ones many times.
+    """
 
     name: str
     runs: tuple[RunRecord, ...]
     numbers: dict[str, Any]
     colour: str
     mark: str
+    gaps: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def finished(self) -> list[RunRecord]:
