@@ -84,7 +84,12 @@ def measured(arm: int, step: int, tasks: list[str], noise: random.Random) -> dic
     tokens = BUDGET * step // RECORDS
     raw = [math.exp(0.1 * arm * step / RECORDS * math.sin(1.7 * i)) for i in range(len(tasks))]
     shares = {task: p / sum(raw) for task, p in zip(tasks, raw, strict=True)}
-    spent = {"supervised": tokens, "processed": 6 * tokens, "padded": 7 * tokens, "flops": 1e7 * tokens * (1 + arm / 50)}
+    spent = {
+        "supervised": tokens,
+        "processed": 6 * tokens,
+        "padded": 7 * tokens,
+        "flops": 1e7 * tokens * (1 + arm / 50),
+    }
     record = {"step": step, "spent": {"train": spent}, "seconds": 0.6 * step, "loss": 2.0, "mixture": shares}
     record["n_eff"] = math.exp(-sum(p * math.log(p) for p in shares.values()))
     if step % 5 == 0:
@@ -114,8 +119,9 @@ def evaluate(path: Path, arm: int, noise: random.Random) -> None:
         mean = sum(scores) / ANSWERS
         error = math.sqrt(mean * (1 - mean) / (ANSWERS - 1))
         answers = [
-            {"id": i, "prompt": "A question of some length. " * 20, "reference": "an answer", "answer": "text " * 20, "score": s}
-            for i, s in enumerate(scores)
+            {"id": i, "prompt": "A question of some length. " * 20, "reference": "an answer", "answer": "text " * 20}
+            | {"score": score}
+            for i, score in enumerate(scores)
         ]
         write_answers(path, task, answers)
         tasks[task] = {

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean, variance
+from statistics import fmean
 from typing import NamedTuple
 
 from apportion.reports.view import Arm
 from apportion.runs import RunRecord
-from apportion.runs.uncertainty import ratio_variance
+from apportion.runs.uncertainty import ratio_variance, variance
 
 _HANDFUL, _HANDFUL_SHARE = 5, 0.05  # as many of the examples that count most are left out: five, or 5 % if that is less
 # Two-sided 95 % points of Student's t, by degrees of freedom from 1.
@@ -182,7 +182,7 @@ def _examples(task: str, pairs: Sequence[tuple[RunRecord, RunRecord]]) -> tuple[
         return ()
     gaps = [[theirs - mine for mine, theirs in zip(a[task]["nll"], b[task]["nll"], strict=True)] for a, b in kept]
     tokens = kept[0][0][task]["supervised"]
-    return tuple(Example(by_seed, n) for by_seed, n in zip(zip(*gaps, strict=True), tokens, strict=True))
+    return tuple(map(Example, zip(*gaps, strict=True), tokens))
 
 
 def estimate(parts: Sequence[Part]) -> Estimate:

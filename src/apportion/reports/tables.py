@@ -161,7 +161,7 @@ def _heat_cell(ours: list[float], theirs: list[float], is_reference: bool) -> Ce
     gap = fmean(ours) - fmean(theirs)
     # 15 % more or less loss than the reference is full colour.
     shade = max(-1.0, min(1.0, gap / (0.15 * abs(fmean(theirs)) or 1.0)))
-    return Cell(words.loss(fmean(ours)), f"{gap:+.3f}".replace("-", "−"), shade=shade)
+    return Cell(words.loss(fmean(ours)), words.signed(gap), shade=shade)
 
 
 def ledger(view: View) -> list[dict[str, Any]]:
