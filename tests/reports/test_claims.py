@@ -244,15 +244,24 @@ def test_whether_the_money_was_well_spent(root, page):
     words = [f"{'gained' if mean >= 0 else 'lost'} {abs(mean):.3f}" for mean in means]
     assert (
         f"Tasks that got more tokens than under uniform ({len(more)}) {words[0]} on average; "
-        f"those that got fewer ({len(fewer)}) {words[1]}." in said
+        f"those that got fewer tokens than under uniform ({len(fewer)}) {words[1]} on average." in said
     )
     bought = [
         1000 * sum(gains[task] for task in side) / sum(abs(extra[task]) for task in side) for side in (more, fewer)
     ]
     words = [f"{abs(worth):.3f} {'less' if worth >= 0 else 'more'}" for worth in bought]
-    assert (
-        f"given went with {words[0]} loss in the task that got them; each thousand taken away with {words[1]}." in said
-    )
+    assert f"given went with {words[0]} loss in the task that got them, each thousand taken" in said
+    assert f"taken away with {words[1]} loss in the task that lost them." in said
+
+
+def test_what_only_one_side_did_is_said_of_that_side_alone(tmp_path):
+    spared = mixture("uniform", TASKS, 0)
+    spared |= {TASKS[0]: 2 * spared[TASKS[0]]} | {task: 0.96 * spared[task] for task in TASKS[1:]}
+    for seed in (0, 1):
+        write_run(tmp_path / "uniform" / f"seed-{seed}", "uniform", seed, records=10)
+        write_run(tmp_path / "adapt" / f"seed-{seed}", "adapt", seed, records=10, shares=lambda _: spared)
+    text = Tree(write_report(tmp_path).read_text("utf-8")).text("tokens")
+    assert "Tasks that got more tokens than under uniform (1) gained" in text and "fewer tokens" not in text
 
 
 def test_an_arm_that_learns_nothing_is_said_to_have_spent_as_the_baseline_did(tmp_path, monkeypatch):

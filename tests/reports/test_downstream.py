@@ -60,7 +60,7 @@ def test_the_mean_is_of_all_groups_sets_and_says_what_it_leaves_out(arms):
         sum(float(cell.text) for cell in (bbh, gsm8k, arc)) / 3, abs=0.002
     )
     assert found.notes == [
-        "Lower is better for wikitext: no mean of other sets has it in it.",
+        "Lower is better for wikitext: it is averaged with no score that is better when higher.",
         "Sets have different metrics (acc, exact_match); each counts alike in a mean.",
     ]
 
@@ -70,6 +70,13 @@ def test_without_groups_the_mean_is_of_all_sets_unless_one_is_better_when_lower(
     assert "mean of all sets" not in rows(table(load([arms])))
     evaluate_all(arms, groups={}, tasks={name: task for name, task in BENCHMARKS.items() if task[3]})
     assert rows(table(load([arms])))["mean of all sets"][0].examples == 230
+
+
+def test_a_group_of_both_ways_has_no_mean(arms):
+    evaluate_all(arms, groups={"both": ["bbh", "wikitext"], "reasoning": ["gsm8k", "arc"]})
+    assert [(row.name, row.kind) for row, _ in table(load([arms])).rows] == [
+        ("bbh", "alone"), ("wikitext", "alone"), ("reasoning", "group"), ("gsm8k", "set"), ("arc", "set"),
+    ]  # fmt: skip
 
 
 def test_lower_is_better_where_the_task_says_so(root):

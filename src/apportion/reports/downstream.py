@@ -83,7 +83,10 @@ def _rows(records: Sequence[EvaluationRecord]) -> list[Row]:
         sets.setdefault(task["set"], []).append(name)
 
     def row(name: str, kind: str, members: Sequence[str]) -> Row:
-        weights = {task: 1 / len(members) / len(sets[part]) for part in members for task in sets[part]}
+        weights: dict[str, float] = {}
+        for part in members:
+            for task in sets[part]:
+                weights[task] = weights.get(task, 0.0) + 1 / len(members) / len(sets[part])
         metrics = dict.fromkeys(tasks[task]["metric"] for task in weights)
         ways = {tasks[task]["higher_is_better"] for task in weights}
         examples = sum(tasks[task]["examples"] for task in weights)
@@ -94,12 +97,15 @@ def _rows(records: Sequence[EvaluationRecord]) -> list[Row]:
     for group, names in groups.items():
         known = [name for name in names if name in sets]
         inside += known
-        found += [row(group, "group", known)] if len(known) == len(names) else []
-        found += [row(name, "set", [name]) for name in known]
+        mean = row(group, "group", known)
+        # A mean over what is better when higher and what is better when lower would say nothing.
+        whole = len(known) == len(names) and mean.rises is not None
+        found += [mean] if whole else []
+        found += [row(name, "set" if whole else "alone", [name]) for name in known]
     found += [row(name, "alone", [name]) for name in sets if name not in inside]
-    whole = row("mean of the groups’ sets" if inside else "mean of all sets", "macro", inside or list(sets))
-    others = [one for one in found if one.tasks == whole.tasks]
-    return found if others or not whole.rises else [*found, whole]
+    last = row("mean of the groups’ sets" if inside else "mean of all sets", "macro", inside or list(sets))
+    stands_there = any(one.tasks == last.tasks for one in found)
+    return [*found, last] if last.rises and not stands_there else found
 
 
 def _score(row: Row, record: EvaluationRecord) -> Mean | None:
@@ -209,7 +215,9 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     sets, whole = [row for row in rows if row.kind in ("set", "alone")], any(row.kind == "macro" for row in rows)
     said = []
     if falling := [row.name for row in sets if row.rises is False]:
-        said.append(f"Lower is better for {words.listing(falling)}: no mean of other sets has it in it.")
+        said.append(
+            f"Lower is better for {words.listing(falling)}: it is averaged with no score that is better when higher."
+        )
     apart = [row.name for row in sets if row.kind == "alone" and row.rises]
     if whole and apart and len(apart) < len(sets):
         said.append(f"The mean is of the groups’ sets, without {words.listing(apart)}.")

@@ -17,6 +17,7 @@ from apportion.reports.view import Arm, View
 
 _ALIKE = 0.05  # a task whose tokens differ by less than this share got neither more nor fewer
 _FAR = 100.0  # so many times the tokens, or so small a part of them, is the edge of the chart
+_WIDE = 4.0  # multiples further apart than this are told apart on a logarithmic axis only
 _NAMED = 5
 
 
@@ -69,16 +70,21 @@ def said_of_money(view: View) -> list[str]:
     arm, base = compared(view), view.baseline
     if arm is None or base is None:
         return []
-    more, fewer = split(spendings(view, arm))
-    if not more or not fewer:
-        return (
-            [f"{arm.name} gave every task about the tokens that {base.name} gave it."] if spendings(view, arm) else []
-        )
-    gained = f"Tasks that got more tokens than under {base.name} ({len(more)}) {_gained(more)} on average"
+    spent = spendings(view, arm)
+    sides = [(how, side) for how, side in zip(("more", "fewer"), split(spent), strict=True) if side]
+    if not sides:
+        return [f"{arm.name} gave every task about the tokens that {base.name} gave it."] if spent else []
+    gained = [
+        f"that got {how} tokens than under {base.name} ({len(side)}) {_gained(side)} on average" for how, side in sides
+    ]
+    ways = {
+        "more": "given went with {} loss in the task that got them",
+        "fewer": "taken away with {} loss in the task that lost them",
+    }
+    bought = [ways[how].format(_bought(side)) for how, side in sides]
     return [
-        f"{gained}; those that got fewer ({len(fewer)}) {_gained(fewer)}.",
-        f"Each thousand tokens given went with {_bought(more)} loss in the task that got them; each thousand taken away "
-        f"with {_bought(fewer)}.",
+        f"Tasks {'; those '.join(gained)}.",
+        f"Each thousand tokens {', each thousand '.join(bought)}.",
         "Tasks learn from each other’s tokens too, so a change is not the work of a task’s own tokens alone.",
     ]
 
@@ -108,7 +114,7 @@ def money_chart(view: View) -> Markup | None:
     low, high = min(*gains, 0.0), max(*gains, 0.0)
     margin = 0.12 * (high - low) or 0.05
     x = (min(*ratios, 0.8) / 1.3, max(*ratios, 1.25) * 1.3)
-    frame = Frame(x, (low - margin, high + margin), width=560, height=420, log_x=True)
+    frame = Frame(x, (low - margin, high + margin), width=560, height=420, log_x=x[1] / x[0] > _WIDE)
     left, top, right, bottom = frame.box
     names = (f"tokens as a multiple of {base.name}’s", f"loss below {base.name}’s")
     title = f"Gain in loss of each task under {arm.name} against its tokens"

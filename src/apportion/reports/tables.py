@@ -80,11 +80,13 @@ def _final(arm: Arm, metric: str) -> Mapping[str, float] | None:
 
 def _is_first(arm: Arm, view: View) -> bool:
     """Return whether the arm is shown to have ended below every other arm in the loss that arms are judged by."""
-    others = [other for other in view.arms if other is not arm and not view.differs]
-    # The one that ended lowest comes first: most arms need no other comparison.
-    others.sort(key=lambda other: numbers["mean"] if (numbers := _ended(other, view.metric)) else float("inf"))
+    others = [other for other in view.arms if other is not arm]
+    ended = {one: numbers["mean"] for one in view.arms if (numbers := _ended(one, view.metric))}
+    # Only the one that ended lowest can be shown to have: the others need not be compared.
+    if view.differs or not others or arm not in ended or ended[arm] > min(ended.values()):
+        return False
     gaps = (gap_between(arm, other, view.targets) for other in others)
-    return bool(others) and all(gap is not None and gap.estimate.mean > 0 and gap.shown for gap in gaps)
+    return all(gap is not None and gap.estimate.mean > 0 and gap.shown for gap in gaps)
 
 
 def _error(arm: Arm, metric: str) -> float | None:
