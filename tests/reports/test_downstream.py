@@ -139,6 +139,25 @@ def test_a_seed_without_scores_is_said_to_be_missing(arms):
     assert "1 of 2 seeds" in cells["adapt"].note and "seeds" not in cells["uniform"].note
 
 
+def test_scores_that_were_not_measured_alike_are_not_compared(arms):
+    evaluate_all(arms)
+    file = arms / "uniform" / "seed-1" / "evaluation.json"
+    record = json.loads(file.read_text("utf-8"))
+    record["tasks"]["gsm8k"]["settings"] = {"shots": 5}
+    file.write_text(json.dumps(record), "utf-8")
+    found = table(load([arms]))
+    assert found.notes[0].endswith("on reasoning, gsm8k: compare nothing there.")
+    for name, compared in (("gsm8k", False), ("reasoning", False), ("bbh", True)):
+        cell = rows(found)[name][1]["adapt"]
+        assert ("±" in cell.note, bool(cell.shade)) == (compared, compared) and (compared or not cell.best)
+
+
+def test_the_harness_names_of_metrics_are_read_as_people_call_them(arms):
+    named = {"arc": ("arc", "acc,none", 20, True, False), "bbh": ("bbh", "exact_match,answer", 20, True, True)}
+    evaluate_all(arms, tasks=named, groups={})
+    assert [row.metric for row, _ in table(load([arms])).rows] == ["acc", "exact_match, answer", "several"]
+
+
 def test_a_score_that_is_no_number_is_a_dash(arms):
     evaluate_all(arms)
     file = arms / "adapt" / "seed-0" / "evaluation.json"

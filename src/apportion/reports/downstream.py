@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from apportion.reports import words
 from apportion.reports.tables import Cell
@@ -63,7 +64,13 @@ def table(view: View) -> Table | None:
     rivals = [] if view.differs else arms
     for row in _rows([run.evaluation for arm in arms for run in evaluated(arm) if run.evaluation]):
         rows.append((row, [_cell(row, arm, rivals, base, found) for arm in arms]))
-    return Table(rows, arms, base.name if base else "", _notes([row for row, _ in rows]))
+    unlike = [row.name for row, _ in rows if not _alike(row, [run for arm in arms for run in evaluated(arm)])]
+    return Table(rows, arms, base.name if base else "", [*_unlike(unlike), *_notes([row for row, _ in rows])])
+
+
+def said_of(metric: str) -> str:
+    """Return a metric as people call it: lm-evaluation-harness writes the filter behind it, ``none`` where there is none."""
+    return metric.removesuffix(",none").replace(",", ", ")
 
 
 def evaluated(arm: Arm) -> list[RunRecord]:
@@ -87,7 +94,7 @@ def _rows(records: Sequence[EvaluationRecord]) -> list[Row]:
         for part in members:
             for task in sets[part]:
                 weights[task] = weights.get(task, 0.0) + 1 / len(members) / len(sets[part])
-        metrics = dict.fromkeys(tasks[task]["metric"] for task in weights)
+        metrics = dict.fromkeys(said_of(tasks[task]["metric"]) for task in weights)
         ways = {tasks[task]["higher_is_better"] for task in weights}
         examples = sum(tasks[task]["examples"] for task in weights)
         rises = ways.pop() if len(ways) == 1 else None
@@ -145,7 +152,7 @@ class _Scores:
         """Return how much higher ``ours`` scored, the standard error of that and the seeds in common; see `table`."""
         mine, theirs = self.means(row, ours), self.means(row, other)
         seeds = [seed for seed in mine if seed in theirs]
-        if not seeds:
+        if not seeds or not _alike(row, [*evaluated(ours), *evaluated(other)]):
             return None
         gaps = [mine[seed].value - theirs[seed].value for seed in seeds]
         spread = variance(gaps) / len(gaps) if len(gaps) > 1 else 0.0
@@ -170,6 +177,15 @@ class _Scores:
         if any(len(side) < len(runs) for side, runs in zip(known, pair, strict=True)):
             return None
         return sum(fmean(side) ** 2 for side in known)
+
+
+def _alike(row: Row, runs: Sequence[RunRecord]) -> bool:
+    """Return whether the tasks of a row were measured with the same settings, such as shots, in all runs that have them."""
+    held = [run.evaluation["tasks"] for run in runs if run.evaluation]
+    found: dict[str, list[dict[str, Any]]] = {
+        task: [of[task]["settings"] for of in held if task in of] for task in row.tasks
+    }
+    return all(settings == same[0] for same in found.values() for settings in same)
 
 
 def _error(run: RunRecord, task: str) -> float | None:
@@ -208,6 +224,15 @@ def _is_best(row: Row, arm: Arm, rivals: Sequence[Arm], found: _Scores) -> bool:
         return False
     gaps = (found.difference(row, arm, other) for other in others)
     return all(gap and gap[2] > 1 and gap[1] is not None and _way(row) * gap[0] > _CLEAR * gap[1] for gap in gaps)
+
+
+def _unlike(names: Sequence[str]) -> list[str]:
+    which = words.listing(list(names))
+    return (
+        [f"Not all runs were measured alike, with the same shots and limits, on {which}: compare nothing there."]
+        if names
+        else []
+    )
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from apportion.reports.downstream import evaluated
+from apportion.reports.downstream import evaluated, said_of
 from apportion.reports.view import Arm, View
 from apportion.runs import RunRecord, read_answers
 from apportion.runs.evaluation import Answer
@@ -65,7 +65,7 @@ def _generated(runs: list[RunRecord]) -> list[tuple[str, str]]:
     for name, task in tasks.items():
         if task["generates"]:
             places[task["set"]] = places.get(task["set"], -1) + 1
-            order.append((places[task["set"]], len(order), name, task["metric"]))
+            order.append((places[task["set"]], len(order), name, said_of(task["metric"])))
     return [(name, metric) for *_, name, metric in sorted(order)]
 
 
