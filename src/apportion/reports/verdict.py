@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from apportion.reports import goals, moves, sources, words
-from apportion.reports.gap import Gap, Part, estimate, gap_between
-from apportion.reports.traced import plain, traced, tracing
+from apportion.reports.certainty import on_examples, uncertainty, why_not
+from apportion.reports.gap import Gap, gap_between
+from apportion.reports.traced import plain, traced
 from apportion.reports.view import Arm, View, load_apart
 
 _ALIKE = "To compare methods, run them under one budget, on the same data, model, lengths and validation."
@@ -130,13 +131,13 @@ def _ranking(ended: list[Arm], no_baseline: bool, view: View) -> Verdict:
     first, second = sorted(ended, key=lambda arm: arm.numbers["final"][view.metric]["mean"])[:2]
     missing = "No plain baseline is among the arms." if no_baseline else "Every arm is a plain baseline."
     gap = gap_between(first, second, view.targets)
-    sure = [*_uncertainty(gap, view, first, second), *goals.others(first, second)]
+    sure = [*uncertainty(gap, view, first, second), *goals.others(first, second)]
     end = partial(_end, metric=view.metric)
     if gap is not None and gap.shown:
         text = f"{first.name} ended lowest{_to(view)}, {end(first)}; {second.name} came next, {end(second)}."
         return Verdict("none", text, [*sure, missing])
     text = f"No arm is shown to be better{_to(view)}: {first.name} {end(first)}, {second.name} {end(second)}."
-    return Verdict("none", text, [*_why_not(gap, first, second), *sure, missing])
+    return Verdict("none", text, [*why_not(gap, first, second), *sure, missing])
 
 
 def _against(candidate: Arm, base: Arm, view: View) -> Verdict:
@@ -145,13 +146,13 @@ def _against(candidate: Arm, base: Arm, view: View) -> Verdict:
     end = partial(_end, metric=view.metric)
     ends = f"At the end: {candidate.name} {end(candidate)}, {base.name} {end(base)}."
     gap = gap_between(candidate, base, view.targets)
-    sure = [*_uncertainty(gap, view, candidate, base), *goals.others(candidate, base)]
+    sure = [*uncertainty(gap, view, candidate, base), *goals.others(candidate, base)]
     if gap is None:
         return Verdict("none", f"No verdict: {candidate.name} and {base.name} have no seed in common.", [ends])
     if not gap.shown:
         # A share of tokens says no more than the gap: what a task or a few examples decide is not repeated as one.
         reached = [] if gap.alone or gap.handful else _some(candidate, base, tokens, view)
-        why = _why_not(gap, candidate, base)
+        why = why_not(gap, candidate, base)
         return Verdict("none", _not_shown(candidate, base, gap, view), [*why, ends, *sure, *reached])
     if gap.estimate.mean < 0:
         text = f"No gain{_to(view)}: {base.name}, a plain baseline, ended below every other method."
@@ -210,59 +211,13 @@ def _not_shown(candidate: Arm, base: Arm, gap: Gap, view: View) -> str:
         part = next(part for part in gap.parts if part.task == gap.alone)
         share = traced(words.percent(gap.share(part)), first.name, second.name)
         makes = f"task {part.task} makes {share} of that" if gap.share(part) > 0 else ""
-        return f"Not shown: {ended} but {makes or f'not without task {part.task}'}{_with(part, first, second)}."
+        return f"Not shown: {ended} but {makes or f'not without task {part.task}'}{on_examples(part, first, second)}."
     if gap.handful:
         return f"Not shown{_to(view)}: {ended} but a handful of validation examples decides that."
     if gap.estimate.beyond:
         return f"Not shown{_to(view)}: {ended} (one seed), and how far luck moves one seed is not known."
     beyond = f"no arm beats {base.name}, the best baseline, beyond the spread of seeds and examples"
     return f"No gain shown{_to(view)}: {beyond}."
-
-
-def _why_not(gap: Gap | None, *arms: Arm) -> list[str]:
-    found = []
-    if gap is not None and gap.alone:
-        rest = estimate([part for part in gap.parts if part.task != gap.alone])
-        number = traced(f"{rest.mean:.3f} ± {rest.error:.3f}".replace("-", "−"), *(arm.name for arm in arms))
-        sure = "more than chance explains" if rest.beyond else "no more than chance explains"
-        found.append(f"Without task {gap.alone} the gap is {number}, {sure}.")
-    if gap is not None and gap.handful:
-        tasks = words.listing(list(dict.fromkeys(gap.handful)), say=tracing(*(arm.name for arm in arms)))
-        found.append(f"Without the few examples that count most (of {tasks}), the others do not show it.")
-    if gap is not None and gap.seeds == 1:
-        found.append("One seed only: how far luck moves these numbers is not known.")
-    return found
-
-
-def _uncertainty(gap: Gap | None, view: View, *arms: Arm) -> list[str]:
-    """Return the gap with its error, and the tasks that make it."""
-    if gap is None:
-        return []
-    names = [arm.name for arm in arms]
-    seeds, examples = words.several(gap.seeds, "seed"), words.several(gap.examples, "validation example")
-    counted = traced(f"{seeds} and {examples}", *names) if gap.examples else f"{traced(seeds, *names)} alone"
-    number = traced(f"{abs(gap.estimate.mean):.3f} ± {gap.estimate.error:.3f}", *names)
-    found = [f"The gap is {number} in {view.loss_name}; ± is its standard error over {counted}."]
-    if len(gap.parts) > 1 and (gap.estimate.beyond or gap.alone):
-        shares = [(part, traced(words.percent(gap.share(part)), *names)) for part in _most(gap)]
-        makers = [f"{part.task} {share}{_with(part, *arms)}" for part, share in shares]
-        found.append(f"Its largest parts: {', '.join(makers)}.")
-    return found
-
-
-def _most(gap: Gap) -> list[Part]:
-    """Return the tasks that make half of the gap, one to three of them."""
-    found: list[Part] = []
-    for part in gap.makers[:3]:
-        found.append(part)
-        if sum(map(gap.share, found)) >= 0.5:
-            break
-    return found
-
-
-def _with(part: Part, *arms: Arm) -> str:
-    counted = traced(words.several(len(part.examples), "validation example"), *(arm.name for arm in arms))
-    return f" ({counted})" if part.examples else ""
 
 
 def _end(arm: Arm, metric: str) -> str:
