@@ -9,6 +9,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")  # as the command line has it
 os.environ.setdefault("APPORTION_DATA", str(Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 # What `make test-fast` leaves out: tests that train one model after another, start processes or read a whole collection.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from apportion import mixtures, models, objectives, selections, signals, weights
     from apportion._errors import ApportionError
     from apportion.budget import Budget, Ledger
-    from apportion.plans.api import compare, select, train
+    from apportion.plans.api import compare, evaluate, select, train
     from apportion.reports import write_report
     from apportion.runs import read_run
     from apportion.tasks import TaskCollection, load_tasks
@@ -23,6 +23,7 @@ _HOME = {
     "Ledger": "budget",
     "TaskCollection": "tasks",
     "compare": "plans.api",
+    "evaluate": "plans.api",
     "load_tasks": "tasks",
     "mixtures": "",
     "models": "",
@@ -42,6 +43,7 @@ __all__ = [
     "Ledger",
     "TaskCollection",
     "compare",
+    "evaluate",
     "load_tasks",
     "mixtures",
     "models",

@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 
 from apportion import __version__
 from apportion._errors import ApportionError
-from apportion.cli import compare, hypernet, plan, report, select, tasks, train
+from apportion.cli import compare, evaluate, hypernet, plan, report, select, tasks, train
 
 _PATIENCE = 3.0  # seconds
 _STOPPED = 130  # what typer makes of Ctrl-C, and what shells expect
@@ -28,7 +28,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (tasks.tasks, plan.plan, train.train, compare.compare, select.select, report.report):
+for command in (
+    tasks.tasks,
+    plan.plan,
+    train.train,
+    compare.compare,
+    select.select,
+    evaluate.evaluate,
+    report.report,
+):
     app.command()(command)
 app.add_typer(hypernet.hypernet, name="hypernet")
 
@@ -52,12 +60,15 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name in ("HF_HUB_VERBOSITY", "DATASETS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(name, "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries, which read this when they are imported
     arguments = sys.argv[1:] or ["--help"]
     stopped = "stopped."
     if arguments[0] in ("train", "compare"):
         stopped += " The same command goes on from the last checkpoint."
     elif arguments[0] == "select":
         stopped += " The same command goes on with what is not scored yet."
+    elif arguments[0] == "evaluate":
+        stopped += " The same command goes on with the tasks that are left."
     try:
         with _interruptible(stopped):
             code = app(arguments, prog_name="apportion", standalone_mode=False)

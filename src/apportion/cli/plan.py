@@ -78,14 +78,7 @@ def _print(plan: Mapping[str, Any]) -> None:
         f"Time: {_time(plan)}, {_by(plan)}."
     )
     if len(plan["stages"]) > 1:
-        *before, training = plan["stages"]
-        finished, flops = sum(s["finished"] for s in before), sum(s["flops"] for s in before)
-        named = ", ".join(stage["name"] for stage in before[:3]) + (f" and {len(before) - 3} more" * (len(before) > 3))
-        console.print(
-            f"Stages: before training {named}, {finished} of {len(before)} finished, {flops:.3g} FLOPs; then training, "
-            f"{training['flops']:.3g} FLOPs.",
-            markup=False,
-        )
+        console.print(f"Stages: {_stages(plan['stages'])}.", markup=False)
     accounts = Table("account", "supervised", "processed", "FLOPs", "share", title="Expected spending")
     total = sum(account["flops"] for account in plan["accounts"].values())
     for name, account in plan["accounts"].items():
@@ -102,6 +95,19 @@ def _print(plan: Mapping[str, Any]) -> None:
     _print_tables(console, accounts, tasks)
     _print_targets(console, plan)
     _print_advice(console, {"": plan})
+
+
+def _stages(stages: Sequence[Mapping[str, Any]]) -> str:
+    """Return what comes before training, training, and what comes after it."""
+    place = [stage["name"] for stage in stages].index("train")
+    before, training, after = stages[:place], stages[place], stages[place + 1 :]
+    said = [f"training, {training['flops']:.3g} FLOPs"]
+    if before:
+        finished, flops = sum(s["finished"] for s in before), sum(s["flops"] for s in before)
+        named = ", ".join(stage["name"] for stage in before[:3]) + (f" and {len(before) - 3} more" * (len(before) > 3))
+        said.insert(0, f"before training {named}, {finished} of {len(before)} finished, {flops:.3g} FLOPs")
+    said += [f"benchmarks, at most {stage['flops']:.3g} FLOPs, which no budget pays" for stage in after]
+    return "; then ".join(said)
 
 
 def _print_arms(planned: Mapping[str, Any]) -> None:

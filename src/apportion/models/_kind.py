@@ -86,11 +86,13 @@ class ModelKind(Config):
         gives: What signals may read of such a model.
         timed: Whether a few steps of it, on weights made up, say how long a run takes.
         selects: Whether examples of its tasks may be left out by a selection.
+        answers: Whether what is trained is a causal language model that benchmarks can be asked of; see `trained`.
     """
 
     gives: ClassVar[frozenset[str]] = READINGS
     timed: ClassVar[bool] = True
     selects: ClassVar[bool] = True
+    answers: ClassVar[bool] = False
 
     def check(self, asked: Asked) -> None:
         """Refuse a recipe whose other blocks do not go with this kind; loads neither torch nor transformers.
@@ -156,3 +158,11 @@ class ModelKind(Config):
 
     def save_beside(self, model: nn.Module, asked: Asked, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         """Save into ``folder``, the model's, what has to lie beside what was trained; called before that is saved."""
+
+    def trained(self, folder: Path) -> nn.Module:
+        """Load what a finished run left in ``folder``, its ``model/``, as the causal language model that it is.
+
+        Raises:
+            ApportionError: It is none, or does not load.
+        """
+        raise self.refusal("A benchmark")

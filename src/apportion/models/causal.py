@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from apportion.models._kind import Asked, ModelKind
 
@@ -18,6 +18,8 @@ BASE = "base"
 
 class Causal(ModelKind):
     """A decoder-only language model: what a recipe trains that names no other kind."""
+
+    answers: ClassVar[bool] = True
 
     def build(
         self,
@@ -44,3 +46,12 @@ class Causal(ModelKind):
         tokenizer.save_pretrained(folder / BASE)
         adapted: Any = model
         adapted.peft_config["default"].base_model_name_or_path = str((folder / BASE).absolute())
+
+    def trained(self, folder: Path) -> nn.Module:
+        """Load the model, or the adapter with its base; errors are `ModelKind.trained`'s."""
+        from transformers import AutoModelForCausalLM
+
+        from apportion.models.loading import load_model, quietly
+
+        with quietly():
+            return load_model(AutoModelForCausalLM, str(folder), "model")

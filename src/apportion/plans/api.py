@@ -8,14 +8,17 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from apportion._config import validate
 from apportion._errors import ApportionError
 from apportion._ranks import rank
+from apportion.evaluation.spec import EvaluateSpec
 from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Mixture
 from apportion.models import KINDS
 from apportion.objectives import OBJECTIVES
 from apportion.plans.arms import arms_of
 from apportion.plans.compare import Comparison, compare_recipe
+from apportion.plans.evaluate import Evaluated, evaluate_run
 from apportion.plans.progress import progress as shown
 from apportion.plans.recipe import parse_recipe
 from apportion.plans.run import Run, run_recipe
@@ -135,6 +138,38 @@ def select(
     """
     values = _values(model, tasks, "100%", {"selection": selection, "seed": seed, **blocks})
     return select_recipe(parse_recipe(values), _folder(out, "a file"))
+
+
+def evaluate(
+    run: Run | str | Path,
+    tasks: str | Sequence[str] | None = None,
+    *,
+    limit: int | None = None,
+    shots: int | None = None,
+    chat: bool = False,
+    run_code: bool = False,
+) -> Evaluated:
+    """Ask a finished run's model benchmarks, through lm-evaluation-harness; what it was asked already is not asked again.
+
+    Args:
+        run: What `train` returned, or a run folder.
+        tasks: ``bbh``, ``gsm8k``, the suite ``adapt11``, names of the harness or YAML files of its format; what the run's
+            recipe names where None.
+        limit: Examples of each task; all where None.
+        shots: Examples shown before each question; the task's own number where None.
+        chat: Whether questions go through the tokenizer's chat template.
+        run_code: Whether code that the model writes may be run, apart from this process and without a network.
+
+    Raises:
+        ApportionError: No finished run, benchmarks that are not at hand or do not fit the model, or a folder in use.
+
+    Cost: charged to `evaluate` in the run's ``ledger.json``.
+    """
+    path = run.path if isinstance(run, Run) else _folder(run)
+    settings = {"limit": limit, "shots": shots, "chat": chat, "run_code": run_code}
+    return evaluate_run(
+        path, None if tasks is None else validate(EvaluateSpec, {"tasks": tasks, **settings}, "evaluate")
+    )
 
 
 def _values(model: Model, tasks: Tasks, budget: object, blocks: Mapping[str, Any]) -> dict[str, Any]:

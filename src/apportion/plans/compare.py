@@ -11,7 +11,7 @@ from apportion._errors import ApportionError
 from apportion._ranks import rank
 from apportion.plans.arms import arm_recipe, sketch_arms
 from apportion.plans.recipe import Recipe
-from apportion.plans.run import prepare, run_recipe, settled
+from apportion.plans.run import only_benchmarks_left, prepare, run_recipe, settled
 from apportion.runs import comparison_summary, is_run, read_comparison, read_run, summarise
 from apportion.training.recorder import Show
 
@@ -69,7 +69,8 @@ def compare_recipe(
     waiting = [key for key, recipe in recipes.items() if not _is_finished(folders[key], recipe)]
     for key in waiting:
         prepare(recipes[key], folders[key])
-    for arm, seed in waiting:
+    kept = [key for key in recipes if key not in waiting and only_benchmarks_left(recipes[key], folders[key])]
+    for arm, seed in (*waiting, *kept):
         run_recipe(recipes[arm, seed], folders[arm, seed], announce(arm, seed))
     summary = summarise(root) if rank() == 0 else comparison_summary(read_comparison(root), root)
     return Comparison(root, summary)

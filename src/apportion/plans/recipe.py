@@ -13,6 +13,8 @@ from apportion._declared import declared
 from apportion._errors import ApportionError, shortened
 from apportion._yaml import load_yaml
 from apportion.budget import Budget
+from apportion.budget.cadence import read_share
+from apportion.evaluation.spec import EvaluateSpec
 from apportion.mixtures import MIXTURES
 from apportion.models import KINDS
 from apportion.models.specs import LoraSpec, ModelSpec
@@ -43,18 +45,6 @@ _WORDS = {
 
 # NumPy's legacy generator, which Hugging Face seeds too, takes no more.
 LARGEST_SEED = 2**32 - 1
-
-
-def read_share(value: object) -> float:
-    """Read a share such as ``"5%"`` or ``0.05``, in (0, 1]."""
-    text = str(value).strip()
-    try:
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        raise ValueError("a share is written like 5% or 0.05") from None
-    if not 0 < number <= 1:
-        raise ValueError("a share lies above 0 and at most at 100%")
-    return number
 
 
 # Checkpoints that are kept while a run goes on.
@@ -107,6 +97,7 @@ class Recipe(Config):
     packing: bool = False
     checkpoints: Literal["all"] | None = None
     validation: ValidationSpec = ValidationSpec()
+    evaluate: EvaluateSpec | None = None
     training: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
@@ -303,6 +294,8 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     kind.check(recipe)
     if not (kind.selects or recipe.chosen().keeps_all):
         raise kind.refusal("'selection'")
+    if recipe.evaluate is not None and not kind.answers:
+        raise kind.refusal("'evaluate'")
     _check_needs(recipe, kind)
     return recipe
 

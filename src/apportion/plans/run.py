@@ -21,6 +21,7 @@ from apportion.budget.prices import Cost
 from apportion.models import Child
 from apportion.models.sizes import check_memory
 from apportion.plans.build import Data, load_data, make_model
+from apportion.plans.evaluate import evaluate_run, evaluating_of
 from apportion.plans.recipe import Recipe, parse_recipe
 from apportion.plans.selecting import FILE, WORK, Selecting
 from apportion.plans.spending import with_cadence
@@ -49,10 +50,10 @@ class Run:
 
 
 class Staged:
-    """A run as its stages, in their order: the selection, the runs before, and the training.
+    """A run as its stages, in their order: the selection, the runs before, the training, and the benchmarks.
 
     Attributes:
-        stages: All of them, the training last.
+        stages: All of them.
         training: It.
         ledger: The run's.
 
@@ -71,7 +72,7 @@ class Staged:
             self._first = (*before, self._selecting)
             self._train_on_kept()
         else:
-            self.stages = (*self._children(), self.training)
+            self.stages = (*self._children(), self.training, *self._after())
 
     def _train_on_kept(self) -> None:
         """Let training have what is selected, or before that is known as much by chance."""
@@ -81,7 +82,10 @@ class Staged:
         drawn = {"type": "random", "limit": {"examples": sum(map(len, rows))}}
         training.take(self._data.kept(rows), selecting.block if selecting.finished else drawn, self.ledger)
         training.selected = selecting.summary() if selecting.finished else None
-        self.stages = (*self._first, *self._children(), training)
+        self.stages = (*self._first, *self._children(), training, *self._after())
+
+    def _after(self) -> tuple[Stage, ...]:
+        return () if self.training.evaluating is None else (self.training.evaluating,)
 
     def _children(self) -> list[ChildRun]:
         # In FLOPs all accounts are paid from one budget, and a child is held to what it was priced at.
@@ -146,7 +150,7 @@ def selection_stages(
         ApportionError: A warm-up that cannot be.
     """
     work = home / WORK
-    values = recipe.chosen().warm_up(recipe.resolved())
+    values = recipe.chosen().warm_up(recipe.model_copy(update={"evaluate": None}).resolved())
     if values is None:
         shapes = make_model(recipe, data, meta=True)
 
@@ -323,6 +327,8 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
         ApportionError: Anything wrong with recipe, data, model or folder; before training starts nothing is written.
     """
     recipe = settled(recipe, out)
+    if only_benchmarks_left(recipe, out):
+        return _with_benchmarks(Path(out))
     staged = prepare(recipe, out)
     staged.load()  # before the folder is made, for the same reason
     folder = RunFolder.create(out, recipe.resolved()) if rank() == 0 else None
@@ -330,3 +336,22 @@ def run_recipe(recipe: Recipe, out: str | Path, show: Show | None = None) -> Run
         staged.run(folder, show)
     wait()
     return Run(Path(out), staged.training.summary)
+
+
+def only_benchmarks_left(recipe: Recipe, out: str | Path) -> bool:
+    """Return whether the folder holds the finished run of a settled recipe, but not all of its benchmarks.
+
+    Raises:
+        ApportionError: Benchmarks that cannot be read.
+    """
+    out = Path(out)
+    if recipe.evaluate is None or not (out / "summary.json").is_file():
+        return False
+    return read_run(out).recipe == recipe.resolved() and not evaluating_of(out).finished
+
+
+def _with_benchmarks(out: Path) -> Run:
+    if rank() == 0:
+        evaluate_run(out)
+    wait()
+    return Run(out, json.loads((out / "summary.json").read_text("utf-8")))

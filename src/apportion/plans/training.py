@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from apportion.mixtures._mixture import Mixture, Outcome
 from apportion.models import Child
 from apportion.models.loading import parameters
 from apportion.plans.build import Data, Setup, assemble, check_flop_epochs, make_model, make_trainer, reported
+from apportion.plans.evaluating import Evaluating
 from apportion.plans.fit import check_fit
 from apportion.plans.recipe import Recipe
 from apportion.plans.spending import Expected, expected_spending
@@ -55,6 +57,7 @@ class Training(Stage):
         children: The runs whose results the model's kind takes, finished by the time this stage is run.
         trials: Those whose losses the mixture is told, by the names it asked for them by; finished by then too.
         shapes: The model on the meta device.
+        evaluating: The stage of its benchmarks, which is run after it; None where the recipe names none.
         setup: What its trainer is made of, and its price follows from.
         expected: What it was last priced at.
         summary: Of the finished run.
@@ -75,6 +78,17 @@ class Training(Stage):
         self.waited = 0.0
         self.model: nn.Module | None = None
         self.take(data, recipe.selection)
+        self.evaluating: Evaluating | None = None
+        if recipe.evaluate is not None:
+            self.evaluating = Evaluating(
+                recipe.evaluate,
+                out,
+                shapes=self.shapes,
+                prices=self.setup.prices,
+                tokenizer=data.tokenizer,
+                batch_size=self.setup.args.per_device_eval_batch_size,
+                model=lambda: self.model if self.model is not None else self.kind.trained(out / "model"),
+            )
 
     def take(self, data: Data, selection: Mapping[str, Any], ledger: Ledger | None = None) -> None:
         """Train on these data; the ledger goes on.
@@ -108,7 +122,20 @@ class Training(Stage):
     def price(self, ledger: Ledger) -> Costs:
         """Return what is expected to be spent under the starting mixture."""
         self.expected = expected_spending(self.recipe, self.data, self.setup, ledger.total_flops)
-        return self.expected.accounts
+        accounts = dict(self.expected.accounts)
+        if self.evaluating is not None and (every := self._evaluated_every):
+            # As often as the records come upon it; the end is a stage of its own.
+            times = min(math.ceil(1 / every - 1e-9), self.expected.steps + 1)
+            accounts["evaluate"] = self.evaluating.full_price().times(times)
+        return accounts
+
+    @property
+    def _evaluated_every(self) -> float | None:
+        return None if self.recipe.evaluate is None else self.recipe.evaluate.every
+
+    def _benchmarks(self, model: nn.Module) -> dict[str, float]:
+        assert self.evaluating is not None
+        return self.evaluating.during(model, self.setup.ledger)
 
     def load(self) -> None:
         """Load the model's weights, and what the methods measure with."""
@@ -139,6 +166,8 @@ class Training(Stage):
             append=folder.append_history if folder else lambda record: None,
             weights=setup.weights.summary,
             show=show if folder else None,
+            benchmarks=self._benchmarks if folder else None,
+            benchmarks_every=self._evaluated_every,
         )
         assert self.model is not None, "a stage is loaded before it is run"
         trainer = make_trainer(self.model, data, setup, recorder, self._out)
@@ -148,6 +177,8 @@ class Training(Stage):
         trainer.train(resume_from_checkpoint=checkpoint or None)
         trainer.keep_last()
         recorder.finish(trainer.model)
+        # Without what training put around it, as it will be loaded.
+        self.model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         validation = _validation(recipe, data, recorder)
         self.summary = _summary(recipe, data, setup, trainer.model, recorder)
         if outcomes:
@@ -181,7 +212,12 @@ def trials_of(recipe: Recipe, data: Data, out: Path, selection: Mapping[str, Any
         limit = trial.budget * budget.limit
         part = f"{limit:.4g} FLOPs" if budget.unit == "flops" else f"{max(int(limit), 1)} {budget.unit}"
         key = "total" if budget.unit == "flops" else budget.unit
-        values = {**recipe.resolved(), **trial.overrides, "budget": {key: part}, "selection": dict(selection)}
+        values = {
+            **recipe.model_copy(update={"evaluate": None}).resolved(),
+            **trial.overrides,
+            "budget": {key: part},
+            "selection": dict(selection),
+        }
         values["validation"] = {**values["validation"], "every": 1.0, "half": "steer"}
         found[name] = Child(out / TRIALS / name, values, data.tasks.names)
     return found

@@ -43,11 +43,15 @@ class TaskScores(TypedDict):
 
 
 class EvaluationRecord(TypedDict):
-    """``evaluation.json``: ``groups`` are those of a suite, by name, each with its sets; other sets stand alone."""
+    """``evaluation.json``: ``groups`` are those of a suite, by name, each with its sets; other sets stand alone.
+
+    ``earlier`` is what measurements took that were replaced by others of the same tasks.
+    """
 
     tasks: dict[str, TaskScores]
     groups: dict[str, list[str]]
     versions: NotRequired[dict[str, str]]
+    earlier: NotRequired[Spent]
 
 
 class Answer(TypedDict):

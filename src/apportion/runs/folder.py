@@ -67,6 +67,18 @@ class RunFolder:
             raise write_error(path, error) from None
         return cls(path, plain, resumed, lock)
 
+    @classmethod
+    def reopen(cls, path: str | Path) -> RunFolder:
+        """Hold the folder of a finished run, to add to it.
+
+        Raises:
+            ApportionError: It holds no finished run, or another live run is writing to it.
+        """
+        path = Path(path)
+        if not (path / "summary.json").is_file():
+            raise ApportionError(f"'{path}' holds no finished run: the command that began it goes on with it.")
+        return cls(path, load_yaml((path / "recipe.yaml").read_text("utf-8"), "It"), True, _take_lock(path))
+
     @staticmethod
     def check(path: str | Path, recipe: Mapping[str, Any]) -> None:
         """Say at once what `create` would refuse, before data and model are loaded for it; touches nothing.

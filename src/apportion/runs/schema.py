@@ -26,8 +26,9 @@ class Spent(TypedDict):
 class HistoryRecord(TypedDict):
     """One line of ``history.jsonl``; ``validation`` and what follows are there only where the record was validated.
 
-    The last three are of runs with targets: each target's loss, their mean by importance, and the mean of the tasks that are
-    no targets, None where all are.
+    ``targets``, ``target`` and ``others`` are of runs with targets: each target's loss, their mean by importance, and the
+    mean of the tasks that are no targets, None where all are. ``evaluation``: the score of each set of benchmarks, where
+    they were due.
     ``loss``, ``macro``, ``worst``, ``objective`` and the values of ``validation`` are None where they were not finite.
     """
 
@@ -46,6 +47,7 @@ class HistoryRecord(TypedDict):
     targets: NotRequired[dict[str, float | None]]
     target: NotRequired[float | None]
     others: NotRequired[float | None]
+    evaluation: NotRequired[dict[str, float]]
 
 
 class BudgetRecord(TypedDict):

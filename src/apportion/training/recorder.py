@@ -53,6 +53,8 @@ class Recorder(Part):
         weights: Returns what is to be recorded of the weights since it was last asked.
         append: Writes one record to the history.
         show: Told of every record.
+        benchmarks: Asks the model what is downstream, charges it, and returns scores by name; None in all processes but one.
+        benchmarks_every: Share of the budget between that, from the untrained model on; None for never.
 
     Attributes:
         final, best: The last validation, and the one with the lowest loss: of the targets where there are any, else macro.
@@ -79,6 +81,8 @@ class Recorder(Part):
         append: Callable[[dict[str, Any]], None],
         weights: Callable[[], dict[str, Any]] = dict,
         show: Show | None = None,
+        benchmarks: Callable[[nn.Module], dict[str, float]] | None = None,
+        benchmarks_every: float | None = None,
     ) -> None:
         self._names, self._batches, self._every = list(names), list(batches), every
         self._tasks, self._importance = list(names if tasks is None else tasks), dict(importance or {})
@@ -87,6 +91,7 @@ class Recorder(Part):
         self._ledger, self._affords = ledger, affords
         self._proportions, self._weights = proportions, weights
         self._append, self._show = append, show
+        self._benchmarks, self._benchmarks_every = benchmarks, benchmarks_every
         self.validation_flops = sum(prices.forward(b.work) for b in self._batches)
         self.step = -1
         self.due = self.validated = False
@@ -94,7 +99,7 @@ class Recorder(Part):
         self.best: dict[str, Any] = {}
         self.final: dict[str, Any] = {}
         self.measured: dict[str, list[float]] = {"nll": [], "supervised": []}
-        self._next_record = self._next_validation = 0.0
+        self._next_record = self._next_validation = self._next_benchmarks = 0.0
         self._loss: Tensor | float = 0.0
         self._loss_steps = 0
         self._seconds_before = 0.0
@@ -138,6 +143,7 @@ class Recorder(Part):
 
     def _record(self, model: nn.Module, step: int, lr: float, validates: bool, log: Log | None) -> None:
         losses = self._validate(model) if validates else None
+        scores = self._asked(model)
         p = self._proportions()
         record: dict[str, Any] = {
             "step": step,
@@ -156,12 +162,22 @@ class Recorder(Part):
             if self._importance:
                 record["targets"] = {name: found[name] for name in self._importance}
             self._keep(step, record, measured)
+        if scores:
+            record["evaluation"] = scores
         self._append(record)
         self.records += 1
         if log is not None:
             log(_flat(record))
         if self._show is not None:
             self._show(record, self._ledger.progress)
+
+    def _asked(self, model: nn.Module) -> dict[str, float]:
+        """Return the scores of the benchmarks, where they are due; at the end they are no part of training."""
+        every, progress = self._benchmarks_every, self._ledger.progress
+        if every is None or not self._next_benchmarks <= progress < 1:
+            return {}
+        self._next_benchmarks = next_due(progress, every)
+        return self._benchmarks(model) if self._benchmarks is not None else {}
 
     def _measured(self, losses: Tensor) -> dict[str, float | None]:
         """Return what one number says of the losses (N,): over the tasks, and over targets and the tasks that are none."""
@@ -220,6 +236,7 @@ class Recorder(Part):
             "measured": self.measured,
             "next_record": self._next_record,
             "next_validation": self._next_validation,
+            "next_benchmarks": self._next_benchmarks,
             "loss": float(self._loss),
             "loss_steps": int(self._loss_steps),
             "seconds": self.seconds,
@@ -230,6 +247,7 @@ class Recorder(Part):
         self.step, self.records = state["step"], state["records"]
         self.best, self.final, self.measured = state["best"], state["final"], state["measured"]
         self._next_record, self._next_validation = state["next_record"], state["next_validation"]
+        self._next_benchmarks = state["next_benchmarks"]
         self._loss, self._loss_steps = state["loss"], state["loss_steps"]
         self._seconds_before, self._started = state["seconds"], time.monotonic()
 
@@ -248,4 +266,5 @@ def _flat(record: dict[str, Any]) -> dict[str, float]:
     logs |= {f"weights/{name}": number for name, number in record.get("weights", {}).items()}
     logs |= {f"validation/{name}": loss for name, loss in record.get("validation", {}).items()}
     logs |= {f"targets/{name}": loss for name, loss in record.get("targets", {}).items()}
+    logs |= {f"evaluation/{name}": score for name, score in record.get("evaluation", {}).items()}
     return logs
