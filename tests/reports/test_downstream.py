@@ -155,7 +155,7 @@ def test_scores_that_were_not_measured_alike_are_not_compared(arms):
 def test_the_harness_names_of_metrics_are_read_as_people_call_them(arms):
     named = {"arc": ("arc", "acc,none", 20, True, False), "bbh": ("bbh", "exact_match,answer", 20, True, True)}
     evaluate_all(arms, tasks=named, groups={})
-    assert [row.metric for row, _ in table(load([arms])).rows] == ["acc", "exact_match, answer", "several"]
+    assert [row.metric for row, _ in table(load([arms])).rows] == ["acc", "exact_match (answer)", "several"]
 
 
 def test_a_score_that_is_no_number_is_a_dash(arms):

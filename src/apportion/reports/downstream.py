@@ -70,7 +70,8 @@ def table(view: View) -> Table | None:
 
 def said_of(metric: str) -> str:
     """Return a metric as people call it: lm-evaluation-harness writes the filter behind it, ``none`` where there is none."""
-    return metric.removesuffix(",none").replace(",", ", ")
+    name, _, kept = metric.partition(",")
+    return name if kept in ("", "none") else f"{name} ({kept})"
 
 
 def evaluated(arm: Arm) -> list[RunRecord]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -39,9 +41,21 @@ def write_report(paths: str | Path | Sequence[str | Path], out: str | Path | Non
     target = Path(out) if out is not None else given[0] / "report.html"
     if out is not None and target.is_dir():
         raise ApportionError(f"'{target}' is a folder: name the report's file, such as '{target / 'report.html'}'.")
-    views = load_apart(given)
-    atomic_write_text(target, render(views, target.parent))
+    with _no_collection():
+        atomic_write_text(target, render(load_apart(given), target.parent))
     return target
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hold the garbage collector back: what is read has no cycles, and looking for some took a fifth of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def render(views: Mapping[str, View], folder: Path) -> str:
