@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from apportion.reports import write_report
-from apportion.reports.gap import threshold
+from apportion.reports.estimates import threshold
 from apportion.reports.verdict import verdict
 from apportion.reports.view import load
 from tests.reports import synthetic

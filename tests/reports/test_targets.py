@@ -9,7 +9,8 @@ from rich.console import Console
 from apportion.reports import picture, terminal_table, write_report
 from apportion.reports.advice import advise
 from apportion.reports.asked import asked, targets_text
-from apportion.reports.gap import Part, estimate, gap_between, judged
+from apportion.reports.estimates import Part, estimate
+from apportion.reports.gap import gap_between, judged
 from apportion.reports.goals import measured, toward
 from apportion.reports.tables import columns, heat
 from apportion.reports.traced import plain

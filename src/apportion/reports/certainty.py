@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from apportion.reports import words
-from apportion.reports.gap import Gap, Part, estimate
+from apportion.reports.estimates import Part, estimate
+from apportion.reports.gap import Gap
 from apportion.reports.traced import traced, tracing
 from apportion.reports.view import Arm, View
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apportion.reports import words
-from apportion.reports.gap import Part, estimate, gap_between
+from apportion.reports.estimates import Part, estimate
+from apportion.reports.gap import gap_between
 from apportion.reports.view import Arm, View
 
 MANY, _ENDS = 40, 15  # of more tasks than that only so many are shown at either end, the others on demand
