@@ -4,6 +4,7 @@ import math
 import random
 
 from apportion.runs import RunFolder
+from apportion.runs.evaluation import write_answers, write_evaluation
 from apportion.runs.uncertainty import of_validation
 
 UGLY = [
@@ -224,4 +225,51 @@ def write_comparison(root, arms=("uniform", "proportional", "adapt"), seeds=(0, 
     for arm in arms:
         for seed in seeds:
             write_run(root / arm / f"seed-{seed}", arm, seed, **changes)
+    return root
+
+
+SKILL = {"adapt": 0.72, "uniform": 0.55, "proportional": 0.6}
+BENCHMARKS = {  # by task: set, metric, examples, whether higher is better, whether answers are written
+    "bbh_dates": ("bbh", "exact_match", 60, True, True),
+    "bbh_words": ("bbh", "exact_match", 40, True, True),
+    "gsm8k": ("gsm8k", "exact_match", 50, True, True),
+    "arc": ("arc", "acc", 80, True, False),
+    "wikitext": ("wikitext", "word_perplexity", 20, False, False),
+}
+GROUPS = {"reasoning": ["bbh", "gsm8k"]}
+
+
+def evaluate(path, arm, seed=0, tasks=BENCHMARKS, groups=GROUPS, answers=True):
+    """Give a run downstream scores, by how skilled its arm is; the easier examples are so for all arms."""
+    found = {}
+    for task, (name, metric, n, rises, generates) in tasks.items():
+        shared, own = random.Random(task), random.Random(f"{task}{arm}{seed}")
+        hard = [shared.random() for _ in range(n)]
+        skill = [SKILL.get(arm, 0.5) + own.gauss(0, 0.1) for _ in range(n)]
+        scores = [float(s > h) if rises else 30 - 10 * s + 4 * h for s, h in zip(skill, hard, strict=True)]
+        mean = sum(scores) / n
+        error = math.sqrt(sum((score - mean) ** 2 for score in scores) / (n - 1) / n)
+        lines = [
+            {
+                "id": i,
+                "prompt": f"Question <{i}> of {task}. " + "Here is <b>what</b> to know & do. " * 40 + "\nAnswer:",
+                "reference": f"<i>{i}</i>",
+                "answer": f"{arm} says {i if score else i + 1} </details>",
+                "score": score,
+            }
+            for i, score in enumerate(scores)
+        ]
+        if answers:
+            write_answers(path, task, lines)
+        found[task] = {
+            "set": name, "metric": metric, "higher_is_better": rises, "examples": n, "generates": generates,
+            "metrics": {metric: {"value": mean, "error": error}}, "settings": {}, "seconds": 1.0,
+            "spent": {"supervised": 0, "processed": 10, "padded": 10, "flops": 1e9},
+        }  # fmt: skip
+    write_evaluation(path, {"tasks": found, "groups": groups})
+
+
+def evaluate_all(root, **changes):
+    for path in sorted(root.glob("*/seed-*")):
+        evaluate(path, path.parent.name, int(path.name.removeprefix("seed-")), **changes)
     return root

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from apportion.reports import write_report
-from tests.reports.synthetic import TASKS, selection, write_comparison, write_run
+from tests.reports.synthetic import TASKS, evaluate_all, selection, write_comparison, write_run
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -32,10 +32,50 @@ FLAGS = [
 MANY = ("uniform", "proportional", "temperature", "adapt", "loss", "random-20")
 MANY += ("upsample", "probes", "progress", "adapt-paper", "fixed", "a-name-of-18-chars")
 
+# What is too faint to read by WCAG 2, and what the keyboard does not reach or reaches unseen.
+PROBE = r"""
+function faint(page, view) {
+  const colour = (text) => { const [r, g, b, a = 1] = text.match(/[\d.]+/g).map(Number); return [r, g, b, a]; };
+  const over = ([r, g, b, a], under) => [r, g, b].map((c, i) => c * a + under[i] * (1 - a));
+  const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
+  const style = (e) => view.getComputedStyle(e);
+  const behind = (e) => e ? over(colour(style(e).backgroundColor), behind(e.parentElement)) : [255, 255, 255];
+  const contrast = (e) => {
+    const back = behind(e), [r, g, b, a] = colour(e.ownerSVGElement ? style(e).fill : style(e).color);
+    const [one, two] = [light(over([r, g, b, a * style(e).opacity], back)), light(back)];
+    return (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05);
+  };
+  const large = (e) => parseFloat(style(e).fontSize) >= (style(e).fontWeight >= 700 ? 18.66 : 24);
+  // Labels in coloured bands and bars choose their ink by the band, which lies beside them in the page and not around them.
+  const spoken = [...page.querySelectorAll("main *")].filter((e) => e.checkVisibility() && e.getClientRects().length
+    && !e.closest(".bar, .sr, title") && !/on-(light|dark)/.test(e.getAttribute("class"))
+    && [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()));
+  const poor = spoken.map((e) => [contrast(e), e]).filter(([ratio, e]) => ratio < (large(e) ? 3 : 4.5));
+  return {
+    spoken: spoken.length, dark: view.matchMedia("(prefers-color-scheme: dark)").matches,
+    faint: poor.slice(0, 9).map(([ratio, e]) => `${ratio.toFixed(1)} in ${e.parentElement.className}: ${e.textContent}`),
+  };
+}
+function reached(page, view) {
+  const said = (found) => found.map((e) => e.outerHTML.slice(0, 90)).slice(0, 9);
+  const all = [...page.querySelectorAll("a[href], summary, input, [tabindex]")].filter((e) => e.checkVisibility());
+  const shown = (e) => (e.matches("input") ? e.nextElementSibling : e);
+  const tables = [...page.querySelectorAll("table")].map((e) => e.parentElement).filter((e) => e.checkVisibility());
+  return {
+    reachable: all.length,
+    numb: said(all.filter((e) => { e.focus(); return page.activeElement !== e || e.tabIndex > 0; })),
+    dull: said(all.filter((e) => { e.focus(); return view.getComputedStyle(shown(e)).outlineStyle === "none"; })),
+    shut: said(tables.filter((e) => e.tabIndex !== 0 || e.getAttribute("role") !== "region" || !e.ariaLabel)),
+  };
+}
+"""
+
 # The report stands in a frame of the width asked for, since a window cannot be as narrow as a phone.
 FRAME = """<!doctype html><body style="margin:0"><iframe src="report.html" style="width:%dpx;height:900px;border:0"></iframe>
-<pre id="seen"></pre><script>
+<pre id="seen"></pre><script src="probe.js"></script><script>
 const frame = document.querySelector("iframe");
+const tables_of = (page) => [...page.querySelectorAll(".scroll")].filter((e) => e.getClientRects().length);
 frame.onload = () => {
   const page = frame.contentDocument, view = frame.contentWindow;
   const wide = [...page.querySelectorAll("main *")]
@@ -48,9 +88,9 @@ frame.onload = () => {
   const names = [...page.querySelectorAll("#front text.name")].map((e) => [e.textContent, e.getBoundingClientRect()]);
   const over = ([, a], [, b]) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
   const drawing = page.querySelector("#front svg.chart")?.getBoundingClientRect();
-  const tables = [...page.querySelectorAll(".scroll")].filter((e) => e.getClientRects().length);
+  const tables = tables_of(page);
   const cued = (e) => e.previousElementSibling?.matches(".cue") && e.previousElementSibling.getClientRects().length > 0;
-  document.querySelector("#seen").textContent = JSON.stringify({
+  const seen = {
     scroll: page.documentElement.scrollWidth, inner: view.innerWidth, wide, smallest: Math.min(...small),
     named: names.length, out: names.filter(([, a]) => a.left < drawing.left || a.right > drawing.right).map(([n]) => n),
     overlaps: names.flatMap((a, i) => names.slice(0, i).filter((b) => over(a, b)).map((b) => `${a[0]} and ${b[0]}`)),
@@ -64,7 +104,10 @@ frame.onload = () => {
       .filter((e) => e.getBoundingClientRect().right <= view.innerWidth).length,
     rows: [...page.querySelectorAll("#tokens tbody tr")].filter((e) => e.getClientRects().length).length,
     fetched: view.performance.getEntriesByType("resource").length,
-  });
+  };
+  for (const fold of page.querySelectorAll("details")) fold.open = true;
+  Object.assign(seen, faint(page, view), reached(page, view));
+  document.querySelector("#seen").textContent = JSON.stringify(seen);
 };
 </script></body>"""
 
@@ -81,16 +124,27 @@ def pages(tmp_path_factory):
     write_run(root / "single", "adapt")
     arms, goals = ("uniform", "upsample", "adapt"), {"legal": 4.0, "medical": 1.0}
     write_comparison(root / "targets", arms=arms, targets=goals, selection=selection(TASKS))
-    for name in ("comparison", "many", "single", "targets"):
+    evaluate_all(write_comparison(root / "downstream", seeds=(0, 1), records=20))
+    tasks = [f"task-{i}" for i in range(100)]
+    for arm in range(10):
+        for seed in range(5):
+            name = f"adapt-{arm}" if arm else "uniform"
+            write_run(root / "large" / name / f"seed-{seed}", name, seed, tasks=tasks, records=20, plain=not arm)
+    evaluate_all(root / "large")
+    for name in ("comparison", "many", "single", "targets", "downstream", "large"):
         write_report(root / name)
+    (root / "several").mkdir()
+    write_report([root / name for name in ("downstream", "targets", "comparison")], root / "several" / "report.html")
     return root
 
 
-def opened(folder, width, profile):
+def opened(folder, width, profile, dark=False):
     (folder / "frame.html").write_text(FRAME % width)
+    (folder / "probe.js").write_text(PROBE)
     command = [
         BROWSER,
         *FLAGS,
+        *(["--blink-settings=preferredColorScheme=0"] if dark else []),
         f"--user-data-dir={profile}",
         "--enable-logging=stderr",
         (folder / "frame.html").as_uri(),
@@ -133,3 +187,40 @@ def test_no_column_and_no_row_is_hidden_without_a_cue(pages, tmp_path, name, wid
     assert seen["uncued"] == seen["needless"] == seen["cut"] == []
     assert seen["names"] == (6 if name == "single" else 8), "a number of the methods table lies outside the page"
     assert seen["rows"] == 20
+
+
+NEW = ("downstream", "several", "large")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", NEW)
+def test_what_was_added_fits_as_the_rest_does(pages, tmp_path, name, width):
+    seen, console = opened(pages / name, width, tmp_path / "profile")
+    assert console == [] and seen["fetched"] == 0
+    assert seen["inner"] == width and seen["scroll"] <= width and seen["wide"] == []
+    assert seen["smallest"] >= 8.5
+    assert seen["uncued"] == seen["needless"] == seen["cut"] == []
+    first = "c1-" if name == "several" else ""
+    added = {f"{first}{section}" for section in ("gains", "downstream", "samples", "runs")}
+    assert added <= set(seen["sections"])
+    assert seen["panels"].count("grid") == (3 if name == "several" else 1)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("name", ["targets", *NEW])
+def test_all_text_stands_out_from_what_is_behind_it(pages, tmp_path, name, dark):
+    seen, _ = opened(pages / name, 1280, tmp_path / "profile", dark)
+    assert seen["dark"] is dark and seen["spoken"] > 300
+    assert seen["faint"] == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", ["targets", *NEW])
+def test_the_keyboard_reaches_links_folds_choices_and_tables(pages, tmp_path, name, width):
+    seen, _ = opened(pages / name, width, tmp_path / "profile")
+    assert seen["reachable"] > 60
+    assert seen["numb"] == seen["dull"] == seen["shut"] == []
+
+
+def test_fifty_runs_of_a_hundred_tasks_stay_below_two_megabytes(pages):
+    assert (pages / "large" / "report.html").stat().st_size < 2_000_000

@@ -2,10 +2,12 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
-from apportion.reports.gap import Example, Part, estimate, gap_between, judged, threshold
+from apportion.reports.estimates import Example, Part, Sums, estimate, threshold
+from apportion.reports.gap import gap_between, judged
 from apportion.reports.verdict import verdict
 from apportion.reports.view import load
 from tests.reports import synthetic
@@ -46,6 +48,23 @@ def test_a_single_example_counts_with_its_whole_gap():
     rest = Part("a", (0.0, 0.0), (Example((0.0, 0.0), 1), Example((0.0, 0.0), 1)))
     alone = Part("b", (0.6, 0.6), (Example((1.2, 1.2), 2),))
     assert estimate([rest, alone]).error == pytest.approx(0.6 / 2)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_leaving_a_part_out_is_estimating_the_others(seeds):
+    generator = random.Random(1)
+    parts = simulated(generator, 0.1, seeds=seeds, tasks=6)
+    parts += [
+        replace(part, task=f"{part.task}, weighed", weight=3.0) for part in simulated(generator, 0.3, seeds, tasks=2)
+    ]
+    parts += [Part("one example", (0.4,) * seeds, (Example((0.8,) * seeds, 2),)), Part("none", (0.2,) * seeds)]
+    for part in parts:
+        left, others = (
+            Sums.of(parts).without(part).estimate(),
+            estimate([other for other in parts if other is not part]),
+        )
+        assert (left.mean, left.error) == pytest.approx((others.mean, others.error), rel=1e-9)
+        assert left.freedom == pytest.approx(others.freedom, rel=1e-6)
 
 
 def test_the_points_of_student():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from apportion.reports.sources import Course, told_apart, worth_it
+from apportion.reports.traced import plain
 from apportion.reports.view import load
 from tests.reports.synthetic import write_comparison
 
@@ -14,7 +15,7 @@ START = {"a": 0.1, "b": 0.1, "c": 0.4, "d": 0.4}
 def said(*ends, given=None, start=START, targets=()):
     """What is said of runs that ended so; ``given`` over the run, the same where it is left out."""
     courses = [Course(start, over, end) for over, end in zip(given or ends, ends, strict=True)]
-    return told_apart("adapt", courses, targets)
+    return [plain(sentence) for sentence in told_apart("adapt", courses, targets)]
 
 
 def test_what_all_seeds_agree_on_is_named():
@@ -92,7 +93,7 @@ def test_of_runs_only_learnt_mixtures_have_something_to_say(tmp_path, arm, speak
     if speaks:
         drawn = [run.mixture["tasks"] for run in arms.arm(arm).runs]
         share = sum(d["parity"]["examples"] / sum(e["examples"] for e in d.values()) for d in drawn) / len(drawn)
-        assert found[-1] == f"The targets’ own examples were {100 * share:.1f} % of all draws."
+        assert plain(found[-1]) == f"The targets’ own examples were {100 * share:.1f} % of all draws."
 
 
 def test_runs_that_wrote_no_mixture_say_nothing(tmp_path):

@@ -9,9 +9,11 @@ from rich.console import Console
 from apportion.reports import picture, terminal_table, write_report
 from apportion.reports.advice import advise
 from apportion.reports.asked import asked, targets_text
-from apportion.reports.gap import Part, estimate, gap_between, judged
+from apportion.reports.estimates import Part, estimate
+from apportion.reports.gap import gap_between, judged
 from apportion.reports.goals import measured, toward
 from apportion.reports.tables import columns, heat
+from apportion.reports.traced import plain
 from apportion.reports.verdict import verdict
 from apportion.reports.view import load
 from apportion.runs import summarise
@@ -52,7 +54,7 @@ def test_the_headline_speaks_of_the_targets(root):
 
 
 def test_few_examples_are_called_few(root):
-    (said,) = measured(load([root]))
+    (said,) = map(plain, measured(load([root])))
     errors = [run.final["se"]["medical"] for run in load([root]).runs]
     assert f"medical is measured on 10 examples, give or take {sum(errors) / len(errors):.3f}" in said
     assert said.endswith("So few examples of medical tell only large differences apart: more would help.")
@@ -61,14 +63,14 @@ def test_few_examples_are_called_few(root):
 
 def test_one_example_has_no_error_and_says_so(tmp_path):
     write_run(tmp_path, "adapt", records=10, targets={"legal": 1.0}, counts={"legal": 1})
-    (said,) = measured(load([tmp_path]))
+    (said,) = map(plain, measured(load([tmp_path])))
     assert "legal is measured on 1 example, how far that is off nobody knows" in said
 
 
 def test_many_targets_are_counted_and_the_few_ones_named(tmp_path):
     targets = {f"t{i}": 1.0 for i in range(9)}
     write_run(tmp_path, "adapt", records=10, targets=targets, counts=dict.fromkeys(targets, 200) | {"t4": 12})
-    (said,) = measured(load([tmp_path]))
+    (said,) = map(plain, measured(load([tmp_path])))
     assert said.startswith("Each target is measured on 12 to 200 examples; t4 on 12 examples, give or take 0.")
     assert toward(targets) == "t0, t1, t2, t3 and 5 more"
 

@@ -127,8 +127,10 @@ def line_chart(
     """
     title, x_label, y_label = names
     say_x, say_y = say
-    clip = "clip-" + "".join(letter if letter.isalnum() else "-" for letter in title)
-    inner = tag("rect", x=_LEFT, y=_TOP, width=frame.width - _LEFT - _RIGHT, height=frame.height - _TOP - _BOTTOM)
+    left, top, right, bottom = frame.box
+    room = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+    # A drawing in the drawing cuts off what lies outside, without an id that would have to be its own on the page.
+    inside = f"{left:.0f} {top:.0f} {right - left:.0f} {bottom - top:.0f}"
     bands = [
         tag("path", d=area_path(frame.points(s.high), frame.points(s.low)), cls=f"band {s.colour}")
         for s in series
@@ -139,9 +141,8 @@ def line_chart(
     return picture_of(
         frame,
         title,
-        tag("clipPath", inner, id=clip),
         axes(frame, x_label, y_label, say_x, tick),
-        tag("g", *bands, *lines, clip_path=f"url(#{clip})"),
+        tag("svg", *bands, *lines, viewBox=inside, **room),
         _goal(frame, goal) if goal else "",
         *marks,
         hover=_hover(frame, series, x_label, (say_x, say_y)),

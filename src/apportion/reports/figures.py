@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from markupsafe import Markup
 
@@ -38,6 +39,7 @@ METRICS = {
 OF_TARGETS = ("target", "others")
 _HIDDEN = 0.12  # the first part of the budget may leave the frame: the steep start would flatten everything else
 _SAMPLES = 60
+_SETS = 6
 _BANDS = 72  # more tasks than this are drawn together with their neighbours in size
 
 
@@ -186,6 +188,25 @@ def weight_charts(view: View) -> list[Markup]:
             drawn("ess"), "Effective sample size", "share of the examples", Goal(1.0, "all alike", above=True)
         ),
     ]
+
+
+def evaluation_charts(view: View) -> list[Markup]:
+    """Draw the scores of downstream sets that were measured while training went on, six sets at most."""
+
+    def read(run: RunRecord, name: str) -> list[Point]:
+        known = [(tokens_spent(record), _scores(record).get(name)) for record in run.history]
+        return [(x, y) for x, y in known if y is not None]
+
+    names = list(dict.fromkeys(name for run in view.runs for record in run.history for name in _scores(record)))
+    charts = []
+    for name in names[:_SETS]:
+        shown = [s for s in (series_over_seeds(arm, partial(read, name=name)) for arm in view.arms) if len(s.mean) > 1]
+        charts += _weight_chart(shown, f"Score of {name}", f"score of {name}", None)
+    return charts
+
+
+def _scores(record: Mapping[str, Any]) -> Mapping[str, float | None]:
+    return record.get("evaluation") or {}
 
 
 def _weight_chart(shown: Sequence[Series], title: str, label: str, goal: Goal | None) -> list[Markup]:

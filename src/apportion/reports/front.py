@@ -11,13 +11,12 @@ from markupsafe import Markup
 from apportion.reports import words
 from apportion.reports.charts import Frame, axes, picture_of, shorten
 from apportion.reports.figures import METRICS
-from apportion.reports.labels import Box, leader, place
+from apportion.reports.labels import Box, Name, written
 from apportion.reports.svg import Point, area_path, line_path, mark, tag
 from apportion.reports.view import Arm, View
 
 _FAR = 4.0  # costs further apart than this are told apart on a logarithmic axis only
 _NEAR = 0.1  # costs nearer to each other than this share of the largest are not drawn as if they were far apart
-_LETTER, _LINE = 10.8, 23.0  # what a name needs at the largest size the page writes it in, on a phone
 
 
 def drawn(view: View) -> list[Arm]:
@@ -107,18 +106,11 @@ def _arm(arm: Arm, frame: Frame, view: View) -> Markup:
 
 def _names(arms: Sequence[Arm], frame: Frame, line: Sequence[Point], view: View) -> list[Markup]:
     points = frame.points([_mean(arm, view) for arm in arms])
-    names = [shorten(arm.name, 18) for arm in arms]
+    names = [
+        Name(shorten(arm.name, 18), point, arm.colour, on=bool(arm.numbers["on_front"]))
+        for arm, point in zip(arms, points, strict=True)
+    ]
     pieces = [ends for arm in arms for ends in _whiskers(arm, frame, view)]
     pieces += pairwise(line)
     thin = [Box(min(a[0], b[0]), min(a[1], b[1]) - 1, max(a[0], b[0]) + 1, max(a[1], b[1])) for a, b in pieces]
-    boxes = place(points, [(_LETTER * len(name) + 4, _LINE) for name in names], Box(*frame.box), thin)
-    parts = []
-    for arm, name, point, box in zip(arms, names, points, boxes, strict=True):
-        if ends := leader(point, box):
-            parts.append(tag("path", d=line_path(ends), cls=f"leader {arm.colour}"))
-        # Written at the side of its box that is nearest to the mark: on a wide page the name is smaller than its box.
-        anchor = "start" if box.left >= point[0] else "end" if box.right <= point[0] else "middle"
-        x = {"start": box.left + 2, "end": box.right - 2, "middle": box.centre[0]}[anchor]
-        cls = "name on" if arm.numbers["on_front"] else "name"
-        parts.append(tag("text", name, x=x, y=box.centre[1], dy=".34em", text_anchor=anchor, cls=cls))
-    return parts
+    return written(names, Box(*frame.box), thin)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from apportion.reports import words
+from apportion.reports.traced import traced, tracing
 from apportion.reports.view import Arm, View
 
 _NAMED = 4
@@ -13,11 +14,13 @@ FEW = 30
 """Examples; the loss of a target that is measured on fewer is called uncertain."""
 
 
-def toward(targets: Mapping[str, float]) -> str:
-    """Return the names of the targets, with their importance where that differs."""
+def toward(targets: Mapping[str, float], *arms: str) -> str:
+    """Return the names of the targets, with their importance where that differs, traced to the arms if any are named."""
     alike = len(set(targets.values())) == 1
-    names = [name if alike else f"{name} ({importance:g})" for name, importance in targets.items()]
-    return words.together(names) if len(names) <= _NAMED else words.listing(names, _NAMED)
+    say = tracing(*arms) if arms else str
+    said = {name: say(f"{n:g}") for name, n in targets.items()}
+    names = [name if alike else f"{name} ({importance})" for name, importance in said.items()]
+    return words.together(names) if len(names) <= _NAMED else words.listing(names, _NAMED, say)
 
 
 def measured(view: View) -> list[str]:
@@ -25,11 +28,13 @@ def measured(view: View) -> list[str]:
     counts, errors = counts_of(view), {name: error_of(view.arms, name) for name in view.targets}
     if not counts:
         return []
+    arms = [arm.name for arm in view.arms]
     if len(counts) <= _NAMED:
-        parts = [f"{name} is measured on {_known(n, errors[name])}" for name, n in counts.items()]
+        parts = [f"{name} is measured on {_known(n, errors[name], *arms)}" for name, n in counts.items()]
     else:
-        parts = [f"Each target is measured on {min(counts.values())} to {max(counts.values())} examples"]
-        parts += [f"{name} on {_known(n, errors[name])}" for name, n in _fewest(counts) if n < FEW]
+        between = traced(f"{min(counts.values())} to {max(counts.values())} examples", *arms)
+        parts = [f"Each target is measured on {between}"]
+        parts += [f"{name} on {_known(n, errors[name], *arms)}" for name, n in _fewest(counts) if n < FEW]
     return [" ".join([f"{'; '.join(parts)}.", *too_few(counts)])]
 
 
@@ -63,13 +68,14 @@ def others(*arms: Arm) -> list[str]:
     ended = [(arm.name, numbers) for arm in arms if (numbers := arm.numbers["final"].get("others"))]
     if not ended:
         return []
-    said = ", ".join(f"{name} {words.mean(numbers, words.loss)}" for name, numbers in ended)
+    said = ", ".join(f"{name} {traced(words.mean(numbers, words.loss), name)}" for name, numbers in ended)
     return [f"Other tasks at the end: {said}."]
 
 
-def _known(n: int, error: float | None) -> str:
-    sure = f"give or take {words.loss(error)}" if error is not None else "how far that is off nobody knows"
-    return f"{words.several(n, 'example')}, {sure}"
+def _known(n: int, error: float | None, *arms: str) -> str:
+    off = "how far that is off nobody knows"
+    sure = off if error is None else f"give or take {traced(words.loss(error), *arms)}"
+    return f"{traced(words.several(n, 'example'), *arms)}, {sure}"
 
 
 def _fewest(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from apportion.reports.svg import Point
+from markupsafe import Markup
+
+from apportion.reports.svg import Point, line_path, tag
 
 Line = tuple[Point, Point]
 
@@ -16,6 +18,7 @@ _CLEAR = 9.0  # from a point to its name, and around every point
 _RINGS = (0.0, 8.0, 17.0, 27.0, 38.0, 50.0, 64.0, 80.0, 104.0, 140.0, 190.0, 250.0)
 _WAYS = 24
 _ROUNDS = 3
+_LETTER, _LINE = 10.8, 23.0  # what a name needs at the largest size the page writes it in, on a phone
 # What a place costs, in units of distance: names over names or points cannot be read, over lines they can.
 _OVER_NAME, _OVER_POINT, _OVER_LINE, _LEADER = 10_000.0, 1_000.0, 25.0, 60.0
 
@@ -47,6 +50,31 @@ class Box(NamedTuple):
         dx = max(room.left - self.left, 0.0) + min(room.right - self.right, 0.0)
         dy = max(room.top - self.top, 0.0) + min(room.bottom - self.bottom, 0.0)
         return Box(self.left + dx, self.top + dy, self.right + dx, self.bottom + dy)
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name to be written near a point, in the colour of an arm; those that are ``on`` stand out."""
+
+    text: str
+    point: Point
+    colour: str
+    on: bool = False
+
+
+def written(names: Sequence[Name], room: Box, lines: Sequence[Box]) -> list[Markup]:
+    """Return the names as text, with a leader where one had to go far from its point; see `place`."""
+    sizes = [(_LETTER * len(name.text) + 4, _LINE) for name in names]
+    parts = []
+    for name, box in zip(names, place([name.point for name in names], sizes, room, lines), strict=True):
+        if ends := leader(name.point, box):
+            parts.append(tag("path", d=line_path(ends), cls=f"leader {name.colour}"))
+        # Written at the side of its box that is nearest to the mark: on a wide page the name is smaller than its box.
+        anchor = "start" if box.left >= name.point[0] else "end" if box.right <= name.point[0] else "middle"
+        x = {"start": box.left + 2, "end": box.right - 2, "middle": box.centre[0]}[anchor]
+        cls = "name on" if name.on else "name"
+        parts.append(tag("text", name.text, x=x, y=box.centre[1], dy=".34em", text_anchor=anchor, cls=cls))
+    return parts
 
 
 def place(points: Sequence[Point], sizes: Sequence[Point], room: Box, lines: Sequence[Box]) -> list[Box]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from apportion.reports import words
+from apportion.reports.traced import traced, tracing
 from apportion.reports.view import Arm
 from apportion.runs import RunRecord
 
@@ -31,7 +32,7 @@ def worth_it(arm: Arm, targets: Collection[str]) -> list[str]:
     courses = [course for run in learnt if (course := _course(run))]
     if not courses:
         return []
-    return [*told_apart(arm.name, courses, targets), *_own(courses, targets)]
+    return [*told_apart(arm.name, courses, targets), *_own(arm.name, courses, targets)]
 
 
 def told_apart(name: str, courses: Sequence[Course], targets: Collection[str]) -> list[str]:
@@ -59,29 +60,30 @@ def told_apart(name: str, courses: Sequence[Course], targets: Collection[str]) -
     }
     order = sorted(sources, key=lambda task: fmean(given[task]), reverse=True)
     much, little = [t for t in order if all(worth[t])], [t for t in reversed(order) if all(waste[t])]
-    when = {1: "in the one seed run", 2: "in both seeds"}.get(len(runs), f"in all {len(runs)} seeds")
+    when = {1: "in the one seed run", 2: "in both seeds"}.get(len(runs), traced(f"in all {len(runs)} seeds", name))
     found = []
     if much:
-        part = words.percent(fmean(sum(run.given.get(task, 0.0) for task in much) for run in runs))
+        part = traced(words.percent(fmean(sum(run.given.get(task, 0.0) for task in much) for run in runs)), name)
         share = f"{when} more than three times {_their(much)} starting share, {part} of all draws from sources"
-        found.append(f"Worth it, says {name}: {_names(much)} got {share}.")
+        found.append(f"Worth it, says {name}: {_names(name, much)} got {share}.")
     if little:
         share = f"{when} with under a third of {_their(little)} starting share"
-        found.append(f"Not worth it, says {name}: {_names(little)} ended {share}.")
+        found.append(f"Not worth it, says {name}: {_names(name, little)} ended {share}.")
     if not found:
-        some = any(map(any, (*worth.values(), *waste.values())))
-        found.append(f"{name}’s seeds agree on no source." if some else f"{name} told no source clearly apart.")
+        torn = any(map(any, (*worth.values(), *waste.values())))
+        found.append(f"{name}’s seeds agree on no source." if torn else f"{name} told no source clearly apart.")
     if not much:
-        found.append(f"Most went to {order[0]}: {_from_to(order[0], runs)}.")
-    return [*found, *_in_some_seeds("Worth it", order, worth), *_in_some_seeds("Not worth it", order[::-1], waste)]
+        found.append(f"Most went to {order[0]}: {_from_to(name, order[0], runs)}.")
+    some = _in_some_seeds(name, "Worth it", order, worth)
+    return [*found, *some, *_in_some_seeds(name, "Not worth it", order[::-1], waste)]
 
 
-def _in_some_seeds(what: str, order: Sequence[str], seeds: Mapping[str, Sequence[bool]]) -> list[str]:
+def _in_some_seeds(name: str, what: str, order: Sequence[str], seeds: Mapping[str, Sequence[bool]]) -> list[str]:
     torn = sorted(
         (task for task in order if 0 < sum(seeds[task]) < len(seeds[task])), key=lambda task: -sum(seeds[task])
     )
-    named = [f"{task} ({sum(seeds[task])} of {len(seeds[task])})" for task in torn]
-    return [f"{what} in some seeds only: {_names(named, _TORN)}."] if named else []
+    named = [f"{task} ({traced(f'{sum(seeds[task])} of {len(seeds[task])}', name)})" for task in torn]
+    return [f"{what} in some seeds only: {_names(name, named, _TORN)}."] if named else []
 
 
 def _course(run: RunRecord) -> Course | None:
@@ -108,20 +110,21 @@ def _normalised(amounts: Shares) -> Shares:
     return {task: amount / total for task, amount in amounts.items()} if total else amounts
 
 
-def _from_to(task: str, runs: Sequence[Course]) -> str:
+def _from_to(name: str, task: str, runs: Sequence[Course]) -> str:
     given, start = fmean(run.given.get(task, 0.0) for run in runs), fmean(run.start[task] for run in runs)
-    return f"{words.percent(given)} of all draws from sources, {words.percent(start)} at the start"
+    now, then = traced(words.percent(given), name), traced(words.percent(start), name)
+    return f"{now} of all draws from sources, {then} at the start"
 
 
-def _own(courses: Sequence[Course], targets: Collection[str]) -> list[str]:
+def _own(name: str, courses: Sequence[Course], targets: Collection[str]) -> list[str]:
     if not any(task in targets for task in courses[0].start):
         return []
     shares = [sum(share for task, share in course.given.items() if task in targets) for course in courses]
-    return [f"The targets’ own examples were {words.percent(fmean(shares))} of all draws."]
+    return [f"The targets’ own examples were {traced(words.percent(fmean(shares)), name)} of all draws."]
 
 
-def _names(tasks: Sequence[str], limit: int = _NAMED) -> str:
-    return words.together(tasks) if len(tasks) <= limit else words.listing(list(tasks), limit)
+def _names(name: str, tasks: Sequence[str], limit: int = _NAMED) -> str:
+    return words.together(tasks) if len(tasks) <= limit else words.listing(list(tasks), limit, tracing(name))
 
 
 def _their(tasks: Sequence[str]) -> str:

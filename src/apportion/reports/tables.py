@@ -80,8 +80,13 @@ def _final(arm: Arm, metric: str) -> Mapping[str, float] | None:
 
 def _is_first(arm: Arm, view: View) -> bool:
     """Return whether the arm is shown to have ended below every other arm in the loss that arms are judged by."""
-    gaps = [gap_between(arm, other, view.targets) for other in view.arms if other is not arm and not view.differs]
-    return bool(gaps) and all(gap is not None and gap.shown and gap.estimate.mean > 0 for gap in gaps)
+    others = [other for other in view.arms if other is not arm]
+    ended = {one: numbers["mean"] for one in view.arms if (numbers := _ended(one, view.metric))}
+    # Only the one that ended lowest can be shown to have: the others need not be compared.
+    if view.differs or not others or arm not in ended or ended[arm] > min(ended.values()):
+        return False
+    gaps = (gap_between(arm, other, view.targets) for other in others)
+    return all(gap is not None and gap.estimate.mean > 0 and gap.shown for gap in gaps)
 
 
 def _error(arm: Arm, metric: str) -> float | None:
@@ -158,7 +163,7 @@ def _heat_cell(ours: list[float], theirs: list[float], is_reference: bool) -> Ce
     gap = fmean(ours) - fmean(theirs)
     # 15 % more or less loss than the reference is full colour.
     shade = max(-1.0, min(1.0, gap / (0.15 * abs(fmean(theirs)) or 1.0)))
-    return Cell(words.loss(fmean(ours)), f"{gap:+.3f}".replace("-", "−"), shade=shade)
+    return Cell(words.loss(fmean(ours)), words.signed(gap), shade=shade)
 
 
 def ledger(view: View) -> list[dict[str, Any]]:

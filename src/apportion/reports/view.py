@@ -16,15 +16,19 @@ _COLOURS = {True: ("b0", "b1", "b2", "b3"), False: ("l0", "l1", "l2", "l3", "l4"
 _MARKS = ("circle", "square", "diamond", "up", "down", "cross")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arm:
-    """One arm: its runs by seed, its numbers, its class of colour and its mark in every chart."""
+    """One arm: its runs by seed, its numbers, its class of colour and its mark in every chart.
+
+    ``gaps`` holds what `gap_between` found between it and others: a page asks for the same ones many times.
+    """
 
     name: str
     runs: tuple[RunRecord, ...]
     numbers: dict[str, Any]
     colour: str
     mark: str
+    gaps: dict[tuple[Any, ...], Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def finished(self) -> list[RunRecord]:
@@ -119,6 +123,30 @@ def load(paths: Sequence[Path]) -> View:
             )
     root = Path(os.path.commonpath([run.path.resolve() for found in runs.values() for run in found]))
     return arrange(runs, root)
+
+
+def load_apart(paths: Sequence[Path]) -> dict[str, View]:
+    """Read run folders and comparison folders, each comparison into a view of its own if there are several.
+
+    Runs that are given one by one make one view together, with the comparison if there is one alone. Views go by the
+    names of their folders, or by as much of their paths as tells them apart; one view alone goes by "".
+
+    Raises:
+        ApportionError: A path holds no run, or is given twice, or two runs would be the same seed of the same arm.
+    """
+    comparisons = [path for path in paths if path.is_dir() and not is_run(path)]
+    if len(comparisons) < 2:
+        return {"": load(paths)}
+    folders = [path.resolve() for path in comparisons]
+    if twice := [path for path, folder in zip(comparisons, folders, strict=True) if folders.count(folder) > 1]:
+        raise ApportionError(f"The comparison '{twice[0]}' is given twice: name each folder once.")
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        common = Path(os.path.commonpath(folders))
+        names = [folder.relative_to(common).as_posix() for folder in folders]
+    views = {name: load([path]) for name, path in zip(names, comparisons, strict=True)}
+    alone = [path for path in paths if path not in comparisons]
+    return views | ({"runs given one by one": load(alone)} if alone else {})
 
 
 def arrange(runs: dict[str, list[RunRecord]], root: Path) -> View:

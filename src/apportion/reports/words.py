@@ -20,6 +20,7 @@ __all__ = [
     "percent",
     "power",
     "several",
+    "signed",
     "span",
     "tick",
 ]
@@ -87,6 +88,11 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def signed(value: float) -> str:
+    """Return a difference with its sign: +0.031, −0.120."""
+    return f"{value:+.3f}".replace("-", "−")
+
+
 def span(numbers: Mapping[str, float], say: Callable[[float], str]) -> str:
     """Return the range of ``{"min", "max"}`` in the words of ``say``, "" if both ends read the same."""
     low, high = say(numbers["min"]), say(numbers["max"])
@@ -111,8 +117,8 @@ def together(names: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
-def listing(names: list[str], limit: int = 4) -> str:
-    """Return "a, b and 3 more"."""
+def listing(names: list[str], limit: int = 4, say: Callable[[str], str] = str) -> str:
+    """Return "a, b and 3 more", with "3 more" in the words of ``say``."""
     if len(names) <= limit:
         return ", ".join(names)
-    return f"{', '.join(names[:limit])} and {len(names) - limit} more"
+    return f"{', '.join(names[:limit])} and {say(f'{len(names) - limit} more')}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from apportion.runs.atomic import atomic_write_text
-from apportion.runs.curves import best, curve, share_to_best, statistics
+from apportion.runs.curves import Curve, best, curve, share_to_best, statistics
 from apportion.runs.equality import differences
 from apportion.runs.pareto import front
 from apportion.runs.record import RunRecord, read_comparison
@@ -60,6 +60,10 @@ def comparison_summary(arms: Mapping[str, Sequence[RunRecord]], root: Path) -> d
     metric = "target" if aimed else "macro"
     summary: dict[str, Any] = {"schema": SCHEMA, "equal": not differs, "differs": differs, "judged_by": metric}
     summary |= {"best_baseline": None, "arms": {}}
+    curves = {
+        key: {name: _curves(runs, total_flops, aimed) for name, runs in finished.items()}
+        for key, total_flops in (("tokens_to_best_of", False), ("flops_to_best_of", True))
+    }
     for name, runs in arms.items():
         others = [other for other in arms if other != name]
         summary["arms"][name] = {
@@ -68,8 +72,8 @@ def comparison_summary(arms: Mapping[str, Sequence[RunRecord]], root: Path) -> d
             "baseline": all(run.is_baseline for run in finished[name] or runs),
             **_numbers(finished[name], aimed),
             **{
-                key: {o: _to_best(finished[name], [] if differs else finished[o], total_flops, aimed) for o in others}
-                for key, total_flops in (("tokens_to_best_of", False), ("flops_to_best_of", True))
+                key: {o: _to_best(curves[key][name], {} if differs else curves[key][o]) for o in others}
+                for key in curves
             },
         }
     summary["best_baseline"] = None if differs else _best_baseline(summary["arms"], metric)
@@ -107,18 +111,23 @@ def _error(errors: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known and len(known) == len(errors) else None
 
 
-def _to_best(mine: Sequence[RunRecord], other: Sequence[RunRecord], total_flops: bool, aimed: bool) -> dict[str, Any]:
-    partners = {run.seed: run for run in other}
-    pairs = [(run, partners[run.seed]) for run in mine if run.seed in partners]
+Curves = Mapping[str, Mapping[int, Curve]]
+
+
+def _curves(runs: Sequence[RunRecord], total_flops: bool, aimed: bool) -> Curves:
+    """Return the curves of an arm's runs, by metric and seed."""
+    metrics = ("macro", "objective", *(("target",) if aimed else ()))
+    return {metric: {run.seed: curve(run.history, metric, total_flops) for run in runs} for metric in metrics}
+
+
+def _to_best(mine: Curves, other: Curves) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    for metric in ("macro", "objective", *(("target",) if aimed else ())):
-        shares = [
-            share_to_best(curve(a.history, metric, total_flops), curve(b.history, metric, total_flops))
-            for a, b in pairs
-        ]
+    for metric, by_seed in mine.items():
+        theirs = other.get(metric, {})
+        shares = [share_to_best(points, theirs[seed]) for seed, points in by_seed.items() if seed in theirs]
         numbers = statistics(shares)
         reached = sum(share is not None for share in shares)
-        result[metric] = None if numbers is None else {**numbers, "reached": reached, "of": len(pairs)}
+        result[metric] = None if numbers is None else {**numbers, "reached": reached, "of": len(shares)}
     return result
 
 

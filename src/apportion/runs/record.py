@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class RunRecord:
     def _counted(self, names: Mapping[str, object]) -> int:
         return sum(n for name, n in (self.final.get("examples") or {}).items() if name in names)
 
-    @property
+    @cached_property
     def moved(self) -> float | None:
         """The largest share of the draws that changed task since the first recorded mixture; None where none is recorded."""
         mixtures = [record["mixture"] for record in self.history if record.get("mixture")]
