@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -100,6 +101,14 @@ def load_yaml(text: str, what: str) -> Any:  # noqa: ANN401
 def dump_yaml(values: Mapping[str, Any]) -> str:
     """Return plain values as YAML that `load_yaml`, and readers of YAML 1.1, read back as they are."""
     return str(yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+def flow(value: object) -> str:
+    """Return a plain value on one line, as it can stand after a key or inside of brackets in any document."""
+    written = yaml.dump(
+        [value], Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
+    )
+    return str(written).strip()[1:-1]
 
 
 class _Refusal(yaml.MarkedYAMLError):

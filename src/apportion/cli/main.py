@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 
 from apportion import __version__
 from apportion._errors import ApportionError
-from apportion.cli import compare, hypernet, plan, report, select, tasks, train
+from apportion.cli import compare, hypernet, init, plan, report, select, tasks, train
 
 _PATIENCE = 3.0  # seconds
 _STOPPED = 130  # what typer makes of Ctrl-C, and what shells expect
@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (tasks.tasks, plan.plan, train.train, compare.compare, select.select, report.report):
+for command in (init.init, tasks.tasks, plan.plan, train.train, compare.compare, select.select, report.report):
     app.command()(command)
 app.add_typer(hypernet.hypernet, name="hypernet")
 
