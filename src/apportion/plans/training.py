@@ -147,7 +147,6 @@ class Training(Stage):
         _charge(ledger, setup.prices.ahead())
         trainer.train(resume_from_checkpoint=checkpoint or None)
         trainer.keep_last()
-        recorder.finish(trainer.model)
         validation = _validation(recipe, data, recorder)
         self.summary = _summary(recipe, data, setup, trainer.model, recorder)
         if outcomes:
