@@ -42,6 +42,7 @@ SLOW = (
     "recipes/test_recipes.py::test_its_architecture_trains_at_tiny_size",
     "recipes/test_recipes.py::test_pretraining_supervises_every_token_of_the_corpus_once",
     "reports/test_browser.py",
+    "reports/test_notebook.py::test_it_can_be_read_in_light_and_in_dark",
     "reports/test_watch.py",
     "signals/test_probed_gains.py::test_a_run_with_probes_that_change_nothing_is_the_run_without",
     "signals/test_probed_gains.py::test_a_hypernetwork_can_be_probed",

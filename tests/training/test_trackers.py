@@ -5,7 +5,12 @@ from tensorboard.backend.event_processing.event_accumulator import SCALARS, Even
 
 from tests.training.runs import history, run, weights
 
-TRACKED = ("training.report_to=tensorboard", "targets.tasks={sort: 2, copy: 1}", "mixture={type: adapt, refresh: 3}", "weights=linupper")
+TRACKED = (
+    "training.report_to=tensorboard",
+    "targets.tasks={sort: 2, copy: 1}",
+    "mixture={type: adapt, refresh: 3}",
+    "weights=linupper",
+)
 
 
 @pytest.fixture(scope="module")

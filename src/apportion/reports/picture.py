@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -19,7 +21,7 @@ _MORE = """
 text.head { font-size: 17px; font-weight: 700; fill: var(--ink) }
 .paper { fill: var(--card); stroke: var(--rule) }
 """
-_WIDTH, _TITLE, _LEGEND = 2 * WIDE + 60, 50.0, 34.0
+_TITLE, _LEGEND = 50.0, 34.0
 
 
 def picture(root: str | Path, out: str | Path) -> Path:
@@ -34,37 +36,70 @@ def picture(root: str | Path, out: str | Path) -> Path:
     Raises:
         ApportionError: ``out`` is no SVG file, or ``root`` holds no validated run or no mixture to draw.
     """
-    out = Path(out)
-    if out.suffix != ".svg":
-        raise ApportionError(f"'{out}' does not end in .svg: the picture is an SVG file.")
+    out = svg_file(out)
     view = load([Path(root)])
-    left = loss_chart(view, view.metric, total_flops=False)
-    right = mixture_chart(view, view.candidate or view.arms[-1], WIDE)
-    if left is None or right is None:
+    charts = drawings(view)
+    if len(charts) < 2:
         raise ApportionError(f"There is nothing to draw in '{root}': no run has validation losses and a mixture.")
-    atomic_write_text(out, _draw(view, left, right))
+    atomic_write_text(out, drawn(view, charts))
     return out
 
 
-def _draw(view: View, left: Markup, right: Markup) -> str:
-    height = HEIGHT + _TITLE + _LEGEND + 12
-    style = resources.files("apportion.reports").joinpath("palette.css").read_text("utf-8")
+def svg_file(out: str | Path) -> Path:
+    """Return the path of an SVG file.
+
+    Raises:
+        ApportionError: It does not end in ``.svg``.
+    """
+    if Path(out).suffix != ".svg":
+        raise ApportionError(f"'{out}' does not end in .svg: the picture is an SVG file.")
+    return Path(out)
+
+
+def drawings(view: View) -> list[Markup]:
+    """Return the curves of the loss that arms are judged by and the mixture that was learnt, as far as there are any."""
+    left = loss_chart(view, view.metric, total_flops=False)
+    right = mixture_chart(view, view.candidate or view.arms[-1], WIDE)
+    return [chart for chart in (left, right) if chart is not None]
+
+
+def scoped(css: str, within: str) -> str:
+    """Return the rules of a style sheet for what stands within a selector only, which takes the place of ``:root``."""
+
+    def narrowed(rule: re.Match[str]) -> str:
+        parts = (part.strip() for part in rule[1].split(","))
+        names = (within if part == ":root" else f"{within} {part}" for part in parts)
+        return f"{', '.join(names)} {{{rule[2]}}}\n"
+
+    return re.sub(r"([^{}]+)\{([^{}]*)\}", narrowed, re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL))
+
+
+def style(within: str) -> str:
+    """Return the colours and texts of charts for what stands within a selector, so that no page around them changes."""
+    palette = resources.files("apportion.reports").joinpath("palette.css").read_text("utf-8")
+    return scoped(palette + _MORE, within)
+
+
+def drawn(view: View, charts: Sequence[Markup]) -> str:
+    """Return one SVG of a headline, a legend and one or two charts side by side."""
+    width, height = len(charts) * (WIDE + 20) + 20, HEIGHT + _TITLE + _LEGEND + 12
     headline = verdict(view).headline
+    size = min(17.0, 1.67 * width / len(headline))
     return str(
         tag(
             "svg",
             tag("title", headline),
-            Markup(f"<style><![CDATA[{style}{_MORE}]]></style>"),
-            tag("rect", x=0.5, y=0.5, width=_WIDTH - 1, height=height - 1, rx=12, cls="paper"),
-            tag("text", headline, x=24, y=34, cls="head", style=f"font-size: {min(17.0, 1700 / len(headline)):.1f}px"),
+            Markup(f"<style><![CDATA[{style('.apportion')}]]></style>"),
+            tag("rect", x=0.5, y=0.5, width=width - 1, height=height - 1, rx=12, cls="paper"),
+            tag("text", headline, x=24, y=34, cls="head", style=f"font-size: {size:.1f}px"),
             _legend(view),
-            _place(left, 20.0),
-            _place(right, 40.0 + WIDE),
+            *(_place(chart, 20.0 + place * (WIDE + 20)) for place, chart in enumerate(charts)),
             xmlns="http://www.w3.org/2000/svg",
-            viewBox=f"0 0 {_WIDTH:.0f} {height:.0f}",
-            width=int(_WIDTH),
+            viewBox=f"0 0 {width:.0f} {height:.0f}",
+            width=int(width),
             height=int(height),
             role="img",
+            cls="apportion",
         )
     )
 
