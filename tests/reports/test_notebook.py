@@ -11,8 +11,8 @@ import pytest
 from apportion._errors import ApportionError
 from apportion.plans.compare import Comparison
 from apportion.plans.run import Run
+from apportion.reports.drawing import scoped
 from apportion.reports.notebook import fragment, plot
-from apportion.reports.picture import scoped
 from apportion.runs import read_run, summarise
 from tests.reports.synthetic import write_comparison, write_run
 from tests.reports.test_browser import FLAGS, browser

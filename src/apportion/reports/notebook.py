@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from apportion._errors import ApportionError
 from apportion.reports import tables, words
-from apportion.reports.picture import drawings, drawn, scoped, style, svg_file
+from apportion.reports.drawing import drawings, drawn, scoped, style, svg_file
 from apportion.reports.svg import mark, tag
 from apportion.reports.terminal import terminal_table
 from apportion.reports.verdict import verdict
