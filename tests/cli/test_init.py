@@ -50,7 +50,7 @@ def test_json_is_what_was_found(place, capsys):
     ("arguments", "fragments"),
     [
         (["nowhere"], ["no file or folder 'nowhere'"]),
-        (["my tasks", "--target", "zahlen"], ["neither a file nor a task", "did you mean 'zählen'?"]),
+        (["my tasks", "--target", "zahlen"], ["neither a file nor one of the tasks", "did you mean 'zählen'?"]),
         (["my tasks", "--model", "./nowhere"], ["no folder", "nowhere"]),
         (["my tasks", "--set", "column.prompt=x"], ["Unknown key 'tasks.column'", "'columns'"]),
         (["my tasks", "--set", "columns.prompt=question"], ["no row has"]),

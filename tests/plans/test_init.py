@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from apportion._errors import ApportionError
 from apportion._yaml import flow, load_yaml
 from apportion.plans.arms import arm_recipe
+from apportion.plans.build import load_data
 from apportion.plans.compare import compare_recipe
 from apportion.plans.comparison_plan import plan_comparison
 from apportion.plans.init import recipe_text, write_recipe
@@ -140,6 +141,25 @@ def test_a_long_task_has_the_length_of_most_of_its_examples(data):
     assert found.lengths["most"] <= found.blocks["tasks"]["max_length"] < found.lengths["most"] + 64
 
 
+def test_what_the_user_sets_is_not_chosen(data, tmp_path):
+    found = look(data, settings={"max_length": 96, "validation": 0.3, "names": ["sums"]})
+    values = read_yaml(write_recipe(found, tmp_path / "recipe.yaml"))
+    assert values["tasks"] == {"path": str(data), "names": ["sums"], "validation": 0.3, "max_length": 96}
+    assert list(found.tasks) == ["sums"]
+
+
+def test_tokens_are_counted_as_the_recipe_will(data, tmp_path):
+    goal = write_rows(
+        tmp_path, "goal", ".jsonl", [{"prompt": f"größe {n}", "completion": "größer " * 4} for n in range(80)]
+    )
+    found = look(data, targets=[str(goal)])
+    recipe = arm_recipe(read_yaml(write_recipe(found, tmp_path / "recipe.yaml")), "uniform", 0)
+    tasks = load_data(recipe).tasks
+    assert {t.name: int(t.train.supervised.sum()) for t in tasks} == {
+        name: task["supervised"] for name, task in found.tasks.items()
+    }
+
+
 def test_columns_that_no_rule_knows_are_named_and_not_guessed(data, tmp_path):
     rows = [{"question": f"how {n}?", "answer": f"so {n}"} for n in range(50)]
     file = write_rows(data, "qa", ".jsonl", rows)
@@ -173,10 +193,21 @@ def test_a_target_is_a_task_or_a_file_elsewhere(data, tmp_path):
     values = read_yaml(write_recipe(found, tmp_path / "recipe.yaml"))
     assert list(values["arms"]) == ["uniform", "proportional", "upsample", "adapt"]
     assert plan_comparison(values, list(values["arms"]), [0]).total["runs"] == 4
-    with pytest.raises(ApportionError, match=r"neither a file nor a task.*did you mean 'sums'"):
+    with pytest.raises(ApportionError, match=r"neither a file nor one of the tasks.*did you mean 'sums'"):
         look(data, targets=["sum"])
     with pytest.raises(ApportionError, match="not both"):
         look(data, targets=["sums", str(goal)])
+
+
+def test_files_are_named_where_not_all_of_a_folder_are_tasks(data, tmp_path):
+    (data / "notes.txt").write_text("what these are")
+    with pytest.raises(ApportionError, match=r"notes\.txt is the only text file"):
+        look(data)
+    found = look([data / "sums.jsonl", data / "say it.csv"], targets=[str(data / "say it.csv")])
+    values = read_yaml(write_recipe(found, tmp_path / "recipe.yaml"))
+    assert values["tasks"]["path"] == [str(data / "sums.jsonl"), str(data / "say it.csv")]
+    assert values["targets"] == {"tasks": ["say it"]}
+    plan_comparison(values, ["adapt"], [0])
 
 
 def test_a_named_model_is_the_recipes(data, tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ def named(record):
     for block in ("mixture", "weights", "validation", "targets"):
         found |= {f"{block}/{name}": value for name, value in record.get(block, {}).items()}
     for account, columns in record["spent"].items():
-        found |= {f"spent/{account}/{column}": value for column, value in columns.items()}
+        found |= {f"spent/{account}/{column}": columns[column] for column in ("supervised", "flops")}
     return found
 
 

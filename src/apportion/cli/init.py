@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def init(
-    data: Annotated[Path, typer.Argument(metavar="DIR", help="Your data: a folder with one file a task.")],
+    data: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Your data: a folder with one file a task, or these files.")
+    ],
     out: Annotated[Path, typer.Option(help="The recipe to write; a file that is there is never written over.")] = Path(
         "recipe.yaml"
     ),
@@ -34,7 +36,10 @@ def init(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Look at your data and write a commented recipe for it, ready for plan and compare."""
+    """Look at your data and write a commented recipe for it.
+
+    What it writes is ready for plan and compare as it is.
+    """
     from apportion.plans.init import check_place, write_recipe
     from apportion.plans.looking import look
     from apportion.plans.recipe import overridden

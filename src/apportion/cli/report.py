@@ -24,7 +24,10 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write one self-contained HTML file on one or more runs, or show it while they go on."""
+    """Write one self-contained HTML file on one or more runs.
+
+    With --watch nothing is written: a browser shows the page, and it follows the runs as they go on.
+    """
     if watch:
         if out is not None:
             raise ApportionError("'--watch' writes no file: leave out '--out', or '--watch'.")

@@ -15,7 +15,7 @@ _STEPS = 200
 ARMS = {
     "uniform": "every task is drawn equally often",
     "proportional": "tasks are drawn as often as they are large: all data, concatenated",
-    "upsample": "a third of the draws on the targets, the rest uniformly",
+    "upsample": "30 % of the draws on the targets, the rest uniformly",
     "adapt": "learns in training how often to draw each task",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,12 @@ def write_recipe(found: Found, out: str | Path) -> Path:
     Raises:
         ApportionError: The file is there, would lie among the data, or cannot be written.
     """
-    check_place(found.blocks["tasks"]["path"], out)
+    check_place(paths_of(found), out)
     atomic_write_text(out, recipe_text(found, out))
     return Path(out)
 
 
-def check_place(data: str | Path, out: str | Path) -> None:
+def check_place(data: Sequence[str | Path], out: str | Path) -> None:
     """Refuse a file that is there already, and a place among the data, where the runs would be too.
 
     Raises:
@@ -52,10 +53,16 @@ def check_place(data: str | Path, out: str | Path) -> None:
         raise ApportionError(f"'{file}' is there already: give a new file with --out, or delete this one.")
     if not file.absolute().parent.is_dir():
         raise ApportionError(f"There is no folder '{file.absolute().parent}' to write '{file.name}' to: make it first.")
-    if file.resolve().is_relative_to(Path(data).resolve()):
+    if any(file.resolve().is_relative_to(Path(one).resolve()) for one in data):
         raise ApportionError(
             f"'{file}' would lie among the data, and its runs beside it: start from another folder, or give one with --out."
         )
+
+
+def paths_of(found: Found) -> list[str]:
+    """Return where the data lies."""
+    path = found.blocks["tasks"]["path"]
+    return [path] if isinstance(path, str) else list(path)
 
 
 def recipe_text(found: Found, out: str | Path = "recipe.yaml") -> str:
@@ -71,10 +78,10 @@ def recipe_text(found: Found, out: str | Path = "recipe.yaml") -> str:
     name = _quoted(_plain(str(out)))
     return environment.from_string(template).render(
         commands=[f"apportion {command} {name}".ljust(len(name) + 20) for command in ("plan", "compare")],
-        path=tasks["path"],
+        path=", ".join(paths_of(found)),
         pretrained=found.pretrained,
         lora=lora,
-        longest=LONGEST,
+        longest=max(LONGEST, tasks["max_length"]),
         vocabulary=VOCABULARY,
         files=found.files,
         table=_table(found),

@@ -71,7 +71,7 @@ class Found:
 
 
 def look(
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     *,
     model: str | None = None,
     targets: Sequence[str] = (),
@@ -80,7 +80,7 @@ def look(
     """Look at a folder of files, one a task: what is there, how it is read, how many tokens it has.
 
     Args:
-        data: The folder, or one file.
+        data: The folder, one file, or several of either.
         model: A Hub name or a folder, whose tokenizer counts; None counts with a BPE trained on the data.
         targets: Names of tasks, or files with data of their own, that say what the model should be good at.
         settings: Further keys of the recipe's ``tasks`` block, such as ``{"columns": {"prompt": "question"}}``.
@@ -89,17 +89,21 @@ def look(
         ApportionError: Nothing there that can be read, a file whose columns no rule knows, a target that is neither a task
             nor a file, or a model that does not load.
     """
-    root = _root(data)
-    spec, files, bad = _readable(TasksSpec, {"path": str(root), **(settings or {})})
+    roots = [_root(one) for one in ([data] if isinstance(data, str | Path) else data)]
+    path = str(roots[0]) if len(roots) == 1 else [str(root) for root in roots]
+    spec, files, bad = _readable(TasksSpec, {**(settings or {}), "path": path})
     collection = spec.load()
     spec = _validated(spec, [sum(len(task.split(s)) for s in ("train", "validation", "test")) for task in collection])
-    goals = _goals(targets, collection.names, root, settings or {})
+    goals = _goals(targets, collection.names, roots, settings or {})
     loaded = DataSpec(spec, goals)
-    tokenizer, pretrained = _tokenizer(model, spec)
+    tokenizer, pretrained = _tokenizer(model, loaded)
     longest = min(LONGEST_PRETRAINED, pretrained.longest) if pretrained else LONGEST
+    chosen = "max_length" in spec.model_fields_set
+    longest = spec.max_length if chosen else longest
     encoded = load_encoded(loaded, tokenizer, longest)
     lengths = _lengths(encoded)
-    spec = spec.model_copy(update={"max_length": min(longest, max(64, 64 * -(-lengths["most"] // 64)))})
+    if not chosen:
+        spec = spec.model_copy(update={"max_length": min(longest, 64 * -(-lengths["most"] // 64))})
     blocks = {"tasks": spec, "targets": goals}
     return Found(
         tasks={task.name: _sizes(task) for task in encoded},
@@ -145,19 +149,21 @@ def _validated(spec: TasksSpec, examples: Sequence[int]) -> TasksSpec:
     return spec.model_copy(update={"validation": 0.05 if middle >= 1000 else 0.1 if middle >= 200 else 0.2})
 
 
-def _goals(targets: Sequence[str], tasks: Sequence[str], root: Path, settings: Mapping[str, Any]) -> TargetsSpec | None:
+def _goals(
+    targets: Sequence[str], tasks: Sequence[str], roots: Sequence[Path], settings: Mapping[str, Any]
+) -> TargetsSpec | None:
     named: list[str] = []
     paths: list[str] = []
     for target in targets:
         file = Path(os.path.abspath(target))  # noqa: PTH100 - as above
         if target in tasks:
             named.append(target)
-        elif file.is_file() and root in file.parents and stem(file) in tasks:
+        elif file.is_file() and {file, *file.parents} & set(roots) and stem(file) in tasks:
             named.append(stem(file))
         elif file.exists():
             paths.append(str(file))
         else:
-            raise ApportionError(f"'{target}' is neither a file nor a task of '{root}'{nearest(target, tasks)}.")
+            raise ApportionError(f"'{target}' is neither a file nor one of the tasks{nearest(target, tasks)}.")
     if named and paths:
         raise ApportionError(
             f"'{named[0]}' is a task and '{paths[0]}' a file: targets are tasks of the data, or files elsewhere, not both."
@@ -173,15 +179,15 @@ def _goals(targets: Sequence[str], tasks: Sequence[str], root: Path, settings: M
     return _readable(TargetsSpec, values)[0]
 
 
-def _tokenizer(model: str | None, spec: TasksSpec) -> tuple[Any, Pretrained | None]:
+def _tokenizer(model: str | None, data: DataSpec) -> tuple[Any, Pretrained | None]:
     if model is None:
-        return load_tokenizer_trained(spec, "bpe", VOCABULARY), None
+        return load_tokenizer_trained(data, "bpe", VOCABULARY), None
     from apportion.models.loading import build_model, load_tokenizer, model_config, parameters
     from apportion.tasks.files import expand
 
     name = str(expand(model).absolute()) if expand(model).exists() else model
     block = ModelSpec(name=name)
-    tokenizer = load_tokenizer(block, spec)
+    tokenizer = load_tokenizer(block, data)
     shapes = build_model(block, tokenizer, lora=None, seed=0, meta=True)
     text = model_config(block, tokenizer).get_text_config()
     longest = getattr(text, "max_position_embeddings", None) or LONGEST_PRETRAINED

@@ -252,5 +252,5 @@ def _flat(record: dict[str, Any]) -> dict[str, float]:
     logs |= {f"validation/{name}": loss for name, loss in record.get("validation", {}).items()}
     logs |= {f"targets/{name}": loss for name, loss in record.get("targets", {}).items()}
     for account, spent in record["spent"].items():
-        logs |= {f"spent/{account}/{column}": number for column, number in spent.items()}
+        logs |= {f"spent/{account}/{column}": spent[column] for column in ("supervised", "flops")}
     return logs
