@@ -30,6 +30,10 @@ _CORE = (
 )
 
 
+# What YAML, or one of its versions, breaks lines at.
+_BREAKS = re.compile("[\n\r\x85\u2028\u2029]")
+
+
 class _Loader(yaml.SafeLoader):
     """Plain values as YAML 1.2 has them; a key twice, a pit of brackets and an endless number are errors."""
 
@@ -70,10 +74,16 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Quotes what either version of YAML would not read as text."""
 
+    def represent_str(self, text: str) -> Any:  # noqa: ANN401
+        # Other quotes fold lines, and some of these characters come back as a space.
+        style = '"' if _BREAKS.search(text) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
 
 for _tag, _words, _first in _CORE:
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_words})$"), _first)
+_Dumper.add_representer(str, _Dumper.represent_str)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
 
 
