@@ -58,6 +58,7 @@ SLOW = (
     "training/test_ranks.py",
     "training/test_resume.py",
     "training/test_run.py",
+    "training/test_trackers.py",
     "training/test_trials.py::test_stopped_in_a_trial_and_after_it_equals_never_stopped",
     "training/test_weights_runner.py",
     "weights/test_adapt.py",
