@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,10 @@ _CORE = (
     ),
     ("merge", r"<<", ["<"]),
 )
+
+
+# What YAML, or one of its versions, breaks lines at.
+_BREAKS = re.compile("[\n\r\x85\u2028\u2029]")
 
 
 class _Loader(yaml.SafeLoader):
@@ -69,10 +74,16 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Quotes what either version of YAML would not read as text."""
 
+    def represent_str(self, text: str) -> Any:  # noqa: ANN401
+        # Other quotes fold lines, and some of these characters come back as a space.
+        style = '"' if _BREAKS.search(text) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
 
 for _tag, _words, _first in _CORE:
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_words})$"), _first)
+_Dumper.add_representer(str, _Dumper.represent_str)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
 
 
@@ -100,6 +111,14 @@ def load_yaml(text: str, what: str) -> Any:  # noqa: ANN401
 def dump_yaml(values: Mapping[str, Any]) -> str:
     """Return plain values as YAML that `load_yaml`, and readers of YAML 1.1, read back as they are."""
     return str(yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+def flow(value: object) -> str:
+    """Return a plain value on one line, as it can stand after a key or inside of brackets in any document."""
+    written = yaml.dump(
+        [value], Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
+    )
+    return str(written).strip()[1:-1]
 
 
 class _Refusal(yaml.MarkedYAMLError):

@@ -112,12 +112,18 @@ frame.onload = () => {
 </script></body>"""
 
 
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory):
+def browser():
+    """The browser; without one a test fails where it must have one, and is skipped elsewhere."""
     if BROWSER is None:
         if os.environ.get("CI") == "true":
             pytest.fail("There is no chromium to open the report in.")
         pytest.skip("there is no chromium on this machine")
+    return BROWSER
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    browser()
     root = tmp_path_factory.mktemp("pages")
     write_comparison(root / "comparison")
     write_comparison(root / "many", arms=MANY, seeds=(0,), records=20)

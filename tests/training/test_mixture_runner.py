@@ -107,7 +107,7 @@ class Training:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.number += 1
-        self.runner.after_step(Done(self.model, self.number, LR, lambda numbers: None))
+        self.runner.after_step(Done(self.model, self.number, LR))
 
     def steps(self, count):
         for _ in range(count):

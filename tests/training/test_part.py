@@ -16,7 +16,7 @@ from tests.training.units import make_moment
 
 CPU = torch.device("cpu")
 MODEL = torch.nn.Linear(2, 2)
-DONE = Done(MODEL, 1, 0.1, lambda numbers: None)
+DONE = Done(MODEL, 1, 0.1)
 
 
 class Telling(Part):

@@ -53,10 +53,10 @@ class History:
     def start(self, model=MODEL):
         self.recorder.before_step(make_moment(model, 0))
 
-    def step(self, number, tokens, loss=1.0, model=MODEL, lr=0.5, log=lambda numbers: None, flops=0.0):
+    def step(self, number, tokens, loss=1.0, model=MODEL, lr=0.5, flops=0.0):
         self.ledger.charge("train", supervised=tokens, processed=tokens, padded=tokens, flops=flops)
         self.recorder.add_loss(torch.tensor(loss))
-        self.recorder.after_step(Done(model, number, lr, log))
+        self.recorder.after_step(Done(model, number, lr))
 
     def bare(self):
         return [{key: value for key, value in record.items() if key != "seconds"} for record in self.records]
@@ -280,11 +280,14 @@ def test_the_untrained_model_is_not_measured_where_that_does_not_leave_room(time
 def test_what_weights_say_is_recorded_and_logs_hold_plain_numbers():
     said = iter([{}, {"weights": {"mean": 2.0, "std": 0.5, "ess": 0.9}}])
     history, logged = History(weights=lambda: next(said)), []
+    history.recorder.log = logged.append
     history.start()
-    history.step(1, 1500, loss=2.0, log=logged.append)
+    history.step(1, 1500, loss=2.0, flops=9.0)
     assert history.records[1]["weights"] == {"mean": 2.0, "std": 0.5, "ess": 0.9}
-    (numbers,) = logged
-    assert all(type(value) is float for value in numbers.values())
+    opening, numbers = logged
+    assert opening["validation/sort"] == history.records[0]["validation"]["sort"] and "loss" not in opening
+    assert all(type(value) in (float, int) for value in numbers.values())
+    assert numbers["spent/train/supervised"] == 1500 and opening["spent/validation/flops"] > 0
     assert numbers["loss"] == 2.0 and numbers["lr"] == 0.5 and numbers["weights/ess"] == 0.9
     assert numbers["mixture/copy"] == 0.5
     assert numbers["validation/sort"] == history.records[1]["validation"]["sort"]

@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 
 from apportion import __version__
 from apportion._errors import ApportionError
-from apportion.cli import compare, evaluate, export, hypernet, plan, report, select, tasks, train
+from apportion.cli import compare, evaluate, export, hypernet, init, plan, report, select, tasks, train
 
 _PATIENCE = 3.0  # seconds
 _STOPPED = 130  # what typer makes of Ctrl-C, and what shells expect
@@ -29,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
+    init.init,
     tasks.tasks,
     plan.plan,
     train.train,

@@ -126,6 +126,7 @@ def training_arguments(block: Mapping[str, Any], seed: int, output: Path) -> Tra
     """
     settings: dict[str, Any] = {
         "report_to": "none",
+        "run_name": "/".join(output.parts[-2:]),  # what trackers call it: of a comparison, arm and seed
         "logging_nan_inf_filter": False,
         # bf16 on a CPU has to be asked for by name; on an accelerator this changes nothing.
         "use_cpu": not torch.accelerator.is_available(),

@@ -12,22 +12,45 @@ from apportion._ranks import rank
 from apportion.plans.arms import arm_recipe, sketch_arms
 from apportion.plans.recipe import Recipe
 from apportion.plans.run import only_benchmarks_left, prepare, run_recipe, settled
+from apportion.reports import Picture, write_report
+from apportion.reports.notebook import fragment, in_a_table, plot
 from apportion.runs import comparison_summary, is_run, read_comparison, read_run, summarise
+from apportion.runs.numbers import loss
 from apportion.training.recorder import Show
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
-    """A finished comparison: its folder and its summary."""
+    """A finished comparison: its folder and its summary. Printed it is a table; a notebook shows its curves too."""
 
     path: Path
     summary: Mapping[str, Any]
 
     def report(self) -> Path:
         """Write ``report.html`` into the comparison's folder and return its path."""
-        from apportion.reports import write_report
-
         return write_report(self.path)
+
+    def plot(self) -> Picture:
+        """Return the arms' curves and the learnt mixture as a picture, which a notebook shows and ``save`` writes.
+
+        Raises:
+            ApportionError: The folder is gone.
+        """
+        return plot(self.path)
+
+    def __repr__(self) -> str:
+        metric = self.summary.get("judged_by", "macro")
+        means = {name: (arm["final"][metric] or {}).get("mean") for name, arm in self.summary["arms"].items()}
+        order = sorted(means, key=lambda name: (means[name] is None, means[name]))
+        runs = sum(len(arm["runs"]) for arm in self.summary["arms"].values())
+        losses = ", ".join(f"{name} {loss(means[name])}" for name in order)
+        return f"Comparison('{self.path}': {runs} runs, final {metric} loss: {losses})"
+
+    def __str__(self) -> str:
+        return in_a_table(self.summary)
+
+    def _repr_html_(self) -> str:
+        return fragment(self.path)
 
 
 Announce = Callable[[str, int], Show | None]

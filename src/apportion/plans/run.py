@@ -28,8 +28,9 @@ from apportion.plans.spending import with_cadence
 from apportion.plans.stages import Costs, Stage, expect, together
 from apportion.plans.training import Training
 from apportion.plans.warming import looks_of
-from apportion.reports import write_report
-from apportion.runs import RunFolder, read_run
+from apportion.reports import Picture, write_report
+from apportion.reports.notebook import fragment, plot
+from apportion.runs import RunFolder, in_a_line, read_run
 from apportion.signals._pool import Look
 from apportion.training.recorder import Show
 
@@ -37,9 +38,9 @@ from apportion.training.recorder import Show
 WARM_UP = "warm-up"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
-    """A finished run: its folder and its summary."""
+    """A finished run: its folder and its summary. A notebook shows it with its numbers and curves."""
 
     path: Path
     summary: Mapping[str, Any]
@@ -47,6 +48,21 @@ class Run:
     def report(self) -> Path:
         """Write ``report.html`` into the run folder and return its path."""
         return write_report(self.path)
+
+    def plot(self) -> Picture:
+        """Return the run's curves and its mixture as a picture, which a notebook shows and ``save`` writes.
+
+        Raises:
+            ApportionError: The folder is gone.
+        """
+        return plot(self.path)
+
+    def __repr__(self) -> str:
+        said = in_a_line(self.summary["method"], self.summary["seed"], self.summary["final"], self.summary["spent"])
+        return f"Run('{self.path}': {said})"
+
+    def _repr_html_(self) -> str:
+        return fragment(self.path)
 
 
 class Staged:

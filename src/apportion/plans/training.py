@@ -178,7 +178,6 @@ class Training(Stage):
         _charge(ledger, setup.prices.ahead())
         trainer.train(resume_from_checkpoint=checkpoint or None)
         trainer.keep_last()
-        recorder.finish(trainer.model)
         # Without what training put around it, as it will be loaded.
         self.model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         validation = _validation(recipe, data, recorder)

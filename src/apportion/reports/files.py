@@ -33,11 +33,13 @@ class Row:
 def runs(view: View, folder: Path) -> list[tuple[Arm, list[Row]]]:
     """Return the runs of each arm, with links to the files that are there, relative to ``folder``, where the page stands."""
     return [
-        (arm, [Row(run, run.final.get(view.metric), _links(run.path, folder)) for run in arm.runs]) for arm in view.arms
+        (arm, [Row(run, run.final.get(view.metric), links_of(run.path, folder)) for run in arm.runs])
+        for arm in view.arms
     ]
 
 
-def _links(path: Path, folder: Path) -> list[tuple[str, str]]:
+def links_of(path: Path, folder: Path) -> list[tuple[str, str]]:
+    """Return name and link of each file that a report names of a run in ``path``, as seen from ``folder``."""
     there = [name for name in _FILES if (path / name).is_file()]
     way = os.path.relpath(path.resolve(), folder.resolve()).replace(os.sep, "/")
     return [(name, quote(f"{way}/{name}")) for name in there]

@@ -3,7 +3,7 @@
 from apportion.runs.atomic import atomic_write_bytes, atomic_write_text
 from apportion.runs.comparison import common_targets, comparison_summary, summarise
 from apportion.runs.folder import RunFolder
-from apportion.runs.record import RunRecord, is_run, read_answers, read_comparison, read_run
+from apportion.runs.record import RunRecord, in_a_line, is_run, read_answers, read_comparison, read_run
 from apportion.runs.schema import SCHEMA
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "atomic_write_text",
     "common_targets",
     "comparison_summary",
+    "in_a_line",
     "is_run",
     "read_answers",
     "read_comparison",

@@ -14,6 +14,7 @@ from apportion._errors import ApportionError
 from apportion._yaml import load_yaml
 from apportion.runs.curves import counted_flops
 from apportion.runs.evaluation import ANSWERS, FILE, Answer, EvaluationRecord
+from apportion.runs.numbers import loss
 from apportion.runs.schema import (
     SCHEMA,
     HistoryRecord,
@@ -29,7 +30,7 @@ _SEED = re.compile(r"seed-(\d+)")
 _MOVED = 0.001  # a mixture that shifted less of its draws than this stood still
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunRecord:
     """What a run folder says; the last five are None where the run has not written them."""
 
@@ -41,6 +42,11 @@ class RunRecord:
     summary: dict[str, Any] | None
     validation: ValidationRecord | None = None
     evaluation: EvaluationRecord | None = None
+
+    def __repr__(self) -> str:
+        ended = in_a_line(self.method, self.seed, self.final, self.spent)
+        unfinished = "" if self.finished else f", unfinished after {len(self.history):,} records"
+        return f"{type(self).__name__}('{self.path}': {ended}{unfinished})"
 
     @property
     def finished(self) -> bool:
@@ -156,6 +162,19 @@ def _guessed(run: RunRecord) -> dict[str, MethodRecord]:
         "mixture": {"type": mixture, "plain": run.moved is not None and run.moved < _MOVED, "advice": {}},
         "weights": {"type": weights, "plain": weights == "uniform", "advice": {}},
     }
+
+
+def in_a_line(method: str, seed: int, final: Mapping[str, Any], spent: Mapping[str, Spent]) -> str:
+    """Return what a run ended with, or has come to, in a line: the loss that arms are judged by, and what it cost."""
+    metric = "target" if final.get("target") is not None else "macro"
+    error = final.get(f"{metric}_se")
+    parts = [method, f"seed {seed}"]
+    if final.get(metric) is not None:
+        parts.append(f"{metric} loss {loss(final[metric])}{'' if error is None else f' ± {loss(error)}'}")
+    if "train" in spent:
+        parts.append(f"{spent['train']['supervised']:,} supervised tokens")
+        parts.append(f"{counted_flops(spent):.2g} FLOPs in all")
+    return ", ".join(parts)
 
 
 def kind(recipe: dict[str, Any], family: str, default: str) -> str:

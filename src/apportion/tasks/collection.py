@@ -91,6 +91,11 @@ class TaskCollection:
         total = sum(len(task.train) + len(task.validation) + len(task.test) for task in self.tasks)
         return f"TaskCollection({counted(len(self), 'task')}, {counted(total, 'example')})"
 
+    def _repr_html_(self) -> str:
+        from apportion.tasks.drawing import html
+
+        return html(self)
+
 
 def content_fingerprint(tasks: Sequence[Task]) -> str:
     """Return a digest of every example, its task and its split, and of each task's instruction."""

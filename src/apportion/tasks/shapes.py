@@ -47,13 +47,13 @@ def to_example(row: Mapping[str, object], where: str, fallback_id: str, apart: b
         RowError: Another shape, or a field of the wrong kind.
     """
     number = fallback_id if row.get("id") is None else str(row["id"])
-    there = [shape for shape in _SHAPES if all(field in row for field in shape)]
+    there = _there(row)
     if not there:
         raise RowError(
             f"{where} has the fields {', '.join(map(str, row)) or 'none'}",
             f"a row needs {ACCEPTED}: rename its fields, or say 'tasks.columns'",
         )
-    shape = next((shape for shape in there if any(row[field] is not None for field in shape)), there[0])
+    shape = _first(there, row)
     if shape[0] in ("messages", "conversations"):
         messages = _messages(row, shape[0], where)
         if not messages and len(there) > 1:
@@ -67,6 +67,24 @@ def to_example(row: Mapping[str, object], where: str, fallback_id: str, apart: b
         parts = ["" if apart else _text(row, "instruction", where), _text(row, "input", where)]
         return _pair("\n\n".join(part for part in parts if part), _text(row, "output", where), number)
     return _pair("", _text(row, "text", where), number)
+
+
+def fields_read(row: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the fields that `to_example` reads of a row, none where the row has no accepted shape."""
+    there = _there(row)
+    if not there:
+        return ()
+    shape = _first(there, row)
+    beside = ("input",) if shape[0] == "instruction" else ()
+    return tuple(field for field in (*shape, *beside, "id") if field in row)
+
+
+def _there(row: Mapping[str, object]) -> list[tuple[str, ...]]:
+    return [shape for shape in _SHAPES if all(field in row for field in shape)]
+
+
+def _first(there: list[tuple[str, ...]], row: Mapping[str, object]) -> tuple[str, ...]:
+    return next((shape for shape in there if any(row[field] is not None for field in shape)), there[0])
 
 
 def instruction_of(row: Mapping[str, object], where: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from transformers import TrainerCallback
 
 from apportion._ranks import rank, wait
 from apportion.budget import Ledger
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
     from transformers import Trainer as _Base
 else:
     _Base = object
+
+
+class _Closing(TrainerCallback):
+    """Has the finished model validated and recorded."""
+
+    def __init__(self, trainer: Budgeted) -> None:
+        self._trainer = trainer
+
+    def on_train_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
+        """Close the history."""
+        self._trainer.recorder.finish(self._trainer.model)
 
 
 class Budgeted(_Base):
@@ -45,6 +57,9 @@ class Budgeted(_Base):
     def carry(self, parts: Parts, recorder: Recorder, ledger: Ledger, checkpoints: Path | None) -> None:
         """Take the parts on."""
         self.parts, self.recorder, self.ledger, self.checkpoints = parts, recorder, ledger, checkpoints
+        recorder.log = self.log
+        # First of all that are told of the end: trackers close then, and are to have the last validation.
+        self.callback_handler.callbacks.insert(0, _Closing(self))
 
     @property
     def finished(self) -> bool:
@@ -75,7 +90,7 @@ class Budgeted(_Base):
         """Tell the parts of the step, and save a checkpoint where a validation was due."""
         if self.state.global_step == self.recorder.step:
             return  # Trainer calls once more at the end of its epoch.
-        self.parts.after_step(Done(self.model, self.state.global_step, learning_rate or 0.0, self.log))
+        self.parts.after_step(Done(self.model, self.state.global_step, learning_rate or 0.0))
         if self.recorder.due and self.checkpoints is not None and not self.finished:
             self._save_checkpoint(self.model, None)
         if self.finished:

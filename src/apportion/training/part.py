@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,12 +18,11 @@ from apportion.tasks.batches import Batch
 
 @dataclass(frozen=True)
 class Done:
-    """Just after an optimizer step: ``step`` counts those taken, ``lr`` was the last one's; ``log`` takes plain numbers."""
+    """Just after an optimizer step: ``step`` counts those taken, ``lr`` was the last one's."""
 
     model: nn.Module
     step: int
     lr: float
-    log: Callable[[dict[str, float]], None]
 
 
 class Part:

@@ -61,6 +61,7 @@ class Recorder(Part):
         measured: The last validation's ``nll`` and ``supervised`` tokens by example, in the order of ``batches``.
         due: Whether a validation was due after the last step, affordable or not; a checkpoint follows then.
         validated: Whether there was one.
+        log: Told the numbers of every record, by names for trackers; a trainer's own, which carries the recorder.
     """
 
     name = "recorder"
@@ -95,6 +96,7 @@ class Recorder(Part):
         self.validation_flops = sum(prices.forward(b.work) for b in self._batches)
         self.step = -1
         self.due = self.validated = False
+        self.log: Log | None = None
         self.records = 0
         self.best: dict[str, Any] = {}
         self.final: dict[str, Any] = {}
@@ -113,7 +115,7 @@ class Recorder(Part):
     def before_step(self, moment: Moment) -> None:
         """Record the untrained model, unless that was long done."""
         if self.records == 0:
-            self._advance(moment.model, 0, 0.0, None)
+            self._advance(moment.model, 0, 0.0)
 
     def add_loss(self, loss: Tensor) -> None:
         """Add a micro-batch's share of the step's loss; stays on the device, and with this rank, until recorded."""
@@ -121,9 +123,9 @@ class Recorder(Part):
 
     def after_step(self, done: Done) -> None:
         """Validate and record, where that is due."""
-        self._advance(done.model, done.step, done.lr, done.log)
+        self._advance(done.model, done.step, done.lr)
 
-    def _advance(self, model: nn.Module, step: int, lr: float, log: Log | None) -> None:
+    def _advance(self, model: nn.Module, step: int, lr: float) -> None:
         self.step, self.due, self.validated = step, False, False
         self._loss_steps += step > 0
         progress = self._ledger.progress
@@ -134,14 +136,14 @@ class Recorder(Part):
         self.validated = self.due and self._affords(2 * self.validation_flops)
         if self.due:
             self._next_validation = next_due(progress, self._every)
-        self._record(model, step, lr, self.validated, log)
+        self._record(model, step, lr, self.validated)
 
     def finish(self, model: nn.Module) -> None:
         """Validate and record the finished model, unless its last record already did."""
         if self.final.get("step") != self.step:
-            self._record(model, self.step, 0.0, True, None)
+            self._record(model, self.step, 0.0, True)
 
-    def _record(self, model: nn.Module, step: int, lr: float, validates: bool, log: Log | None) -> None:
+    def _record(self, model: nn.Module, step: int, lr: float, validates: bool) -> None:
         losses = self._validate(model) if validates else None
         scores = self._asked(model)
         p = self._proportions()
@@ -166,8 +168,8 @@ class Recorder(Part):
             record["evaluation"] = scores
         self._append(record)
         self.records += 1
-        if log is not None:
-            log(_flat(record))
+        if self.log is not None:
+            self.log(_flat(record))
         if self._show is not None:
             self._show(record, self._ledger.progress)
 
@@ -260,11 +262,14 @@ def _diverged(what: str, step: int) -> ApportionError:
 
 
 def _flat(record: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers of a record by the names that trackers show them under."""
     numbers = ("loss", "lr", "n_eff", "macro", "worst", "objective", "target", "others")
-    logs = {key: record[key] for key in numbers if record.get(key)}
+    logs = {key: record[key] for key in numbers if record.get(key) is not None}
     logs |= {f"mixture/{name}": share for name, share in record["mixture"].items()}
     logs |= {f"weights/{name}": number for name, number in record.get("weights", {}).items()}
     logs |= {f"validation/{name}": loss for name, loss in record.get("validation", {}).items()}
     logs |= {f"targets/{name}": loss for name, loss in record.get("targets", {}).items()}
     logs |= {f"evaluation/{name}": score for name, score in record.get("evaluation", {}).items()}
+    for account, spent in record["spent"].items():
+        logs |= {f"spent/{account}/{column}": spent[column] for column in ("supervised", "flops")}
     return logs

@@ -11,9 +11,9 @@ from pydantic import Field
 from apportion._errors import ApportionError, nearest
 from apportion.tasks.example import Example, RawTask
 from apportion.tasks.findings import counted
-from apportion.tasks.shapes import RowError, calls_tools, instruction_of, to_example
+from apportion.tasks.shapes import RowError, calls_tools, fields_read, instruction_of, to_example
 from apportion.tasks.sources._formats import Row
-from apportion.tasks.sources._source import Reading, Source
+from apportion.tasks.sources._source import Columns, Reading, Source
 
 _Ours = Literal["prompt", "completion", "messages", "text", "instruction", "input", "output", "id"]
 _SHOWN = 5
@@ -58,6 +58,27 @@ def gather(parts: Iterable[tuple[str, str, Iterable[Row]]], source: RowSource, f
     return gathering.done(findings)
 
 
+def renamed(row: Mapping[str, object], columns: Mapping[_Ours, str]) -> Mapping[str, object]:
+    """Return the row with our names of its fields, where it has those that ``columns`` maps them to."""
+    taken: dict[str, str] = {ours: theirs for ours, theirs in columns.items() if theirs in row}
+    rest = {field: value for field, value in row.items() if field not in taken.values()}
+    return {**rest, **{ours: row[theirs] for ours, theirs in taken.items()}}
+
+
+def columns_of(file: str, kind: str, rows: Iterable[Row], columns: Mapping[_Ours, str]) -> Columns:
+    """Return what the rows of one file have, and which fields of the first row that fits are read."""
+    fields: dict[str, None] = {}
+    read: tuple[str, ...] = ()
+    count = 0
+    for _, row in rows:
+        count += 1
+        if isinstance(row, Mapping):
+            fields.update(dict.fromkeys(map(str, row)))
+            theirs: dict[str, str] = {ours: name for ours, name in columns.items() if name in row}
+            read = read or tuple(theirs.get(field, field) for field in fields_read(renamed(row, columns)))
+    return Columns(file, kind, tuple(fields), read, count)
+
+
 class _Gathering:
     """The tasks so far, by the number of their part or by the name in their rows, and what was wrong with rows."""
 
@@ -96,13 +117,9 @@ class _Gathering:
         self.calls += example.messages is not None and calls_tools(fields)
 
     def _renamed(self, row: Mapping[str, object]) -> Mapping[str, object]:
-        columns = self.source.columns
-        if not columns:
-            return row
-        self.fields.update(dict.fromkeys(row))
-        taken = {ours: theirs for ours, theirs in columns.items() if theirs in row}
-        rest = {field: value for field, value in row.items() if field not in taken.values()}
-        return {**rest, **{ours: row[theirs] for ours, theirs in taken.items()}}
+        if self.source.columns:
+            self.fields.update(dict.fromkeys(row))
+        return renamed(row, self.source.columns)
 
     def done(self, findings: Sequence[str]) -> Reading:
         """Return the tasks, or raise what `gather` raises."""

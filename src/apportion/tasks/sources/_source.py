@@ -21,6 +21,17 @@ class Reading:
     findings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What the rows of one file have: the file, its kind, all of its fields, those that are read, and how many rows."""
+
+    file: str
+    format: str
+    fields: tuple[str, ...]
+    read: tuple[str, ...]
+    rows: int
+
+
 def paths_of(path: Paths) -> list[tuple[str, str]]:
     """Return each path after the name that a mapping gives it, "" where it is not a mapping."""
     if isinstance(path, Mapping):
@@ -45,6 +56,10 @@ class Source(Config):
             ApportionError: Missing, unreadable or misshapen data; the message names file and line.
         """
         raise NotImplementedError
+
+    def columns_found(self) -> list[Columns]:
+        """Return what each file's rows have, by a look at all of them; nothing of a source that is no files of rows."""
+        return []
 
     def digest(self) -> str:
         """Return a digest of the data's bytes, without parsing them where that is possible."""

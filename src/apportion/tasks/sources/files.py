@@ -12,8 +12,8 @@ from apportion._errors import ApportionError
 from apportion.tasks.files import expand, files_digest, find, kind, stem, walk
 from apportion.tasks.findings import counted
 from apportion.tasks.sources._formats import READERS, Row
-from apportion.tasks.sources._rows import RowSource, gather
-from apportion.tasks.sources._source import Paths, Reading, paths_of
+from apportion.tasks.sources._rows import RowSource, columns_of, gather
+from apportion.tasks.sources._source import Columns, Paths, Reading, paths_of
 
 
 class _Part(NamedTuple):
@@ -41,6 +41,14 @@ class RowFiles(RowSource):
         """Return the tasks in the order in which they first stand; see the base class."""
         parts = [(part.name, str(part.files[0]), self._rows(part)) for part in self._parts()]
         return gather(parts, self, self._left_out())
+
+    def columns_found(self) -> list[Columns]:
+        """Return what the rows of each file have, in the tasks' order."""
+        return [
+            columns_of(str(file), kind(file), self._read(file), self.columns)
+            for part in self._parts()
+            for file in part.files
+        ]
 
     def digest(self) -> str:
         """Return a digest of the files' bytes and of the names of their tasks."""
