@@ -14,7 +14,7 @@ ACCOUNTS = {
     "meta": "what a method measures to steer by.",
     "proxy": "smaller runs before this one, such as teachers.",
     "select": "scoring examples to keep.",
-    "evaluate": "benchmarks after training.",
+    "evaluate": "benchmarks, which no budget pays and no arm is compared by.",
     "generate": "answers and instructions that a model writes or reads.",
 }
 """The ledger's accounts, in its order."""

@@ -168,11 +168,16 @@ def _heat_cell(ours: list[float], theirs: list[float], is_reference: bool) -> Ce
 
 def ledger(view: View) -> list[dict[str, Any]]:
     """Return an arm's accounts, each the mean over its runs, and their widths in the bar (the dearest arm is 100)."""
-    most = max((fmean(run.total_flops for run in _counted(arm)) for arm in view.arms), default=0.0) or 1.0
+    # All accounts, `evaluate` too, which no budget pays.
+    totals = {
+        arm.name: fmean(sum(spent["flops"] for spent in run.spent.values()) for run in _counted(arm))
+        for arm in view.arms
+    }
+    most = max(totals.values(), default=0.0) or 1.0
     found = []
     for arm in view.arms:
         runs = _counted(arm)
-        total = fmean(run.total_flops for run in runs)
+        total = totals[arm.name]
         names = [name for name in _accounts(arm) if any(name in run.spent for run in runs)]
         rows = []
         for name in names:
