@@ -71,9 +71,11 @@ function reached(page, view) {
 }
 """
 
-# The report stands in a frame of the width asked for, since a window cannot be as narrow as a phone.
-FRAME = """<!doctype html><body style="margin:0"><iframe src="report.html" style="width:%dpx;height:900px;border:0"></iframe>
-<pre id="seen"></pre><script src="probe.js"></script><script>
+# The report stands in a frame of the width asked for, since a window cannot be as narrow as a phone. Nothing may be waited
+# for between the frame and the script that listens to it: the frame would have loaded unheard.
+FRAME = """<!doctype html><body style="margin:0"><script src="probe.js"></script>
+<iframe src="report.html" style="width:%dpx;height:900px;border:0"></iframe>
+<pre id="seen"></pre><script>
 const frame = document.querySelector("iframe");
 const tables_of = (page) => [...page.querySelectorAll(".scroll")].filter((e) => e.getClientRects().length);
 frame.onload = () => {
