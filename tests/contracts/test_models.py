@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def made(name, meta=False):
 
 def batch_of(name):
     recipe = parse_recipe(RECIPES[name])
-    return max(report_batches(recipe, load_data(recipe), recipe.arguments("out")), key=len)
+    return max(report_batches(recipe, load_data(recipe), recipe.arguments(Path("out"))), key=len)
 
 
 @every

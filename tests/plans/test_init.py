@@ -127,7 +127,8 @@ def test_it_says_what_it_found_and_chose(data):
     assert values["tasks"]["max_length"] % 64 == 0 and found.lengths["most"] <= values["tasks"]["max_length"]
     assert values["tasks"]["validation"] == 0.1  # of a median of 230 examples
     comments = [line for line in text.splitlines() if line.strip().startswith("#")]
-    assert all(len(line) <= 125 for line in text.splitlines()) and len(comments) > 30
+    # But for those that name where the data lies, however deep that is.
+    assert all(len(line) <= 125 for line in text.splitlines() if str(data) not in line) and len(comments) > 30
     assert {file.format for file in found.files} == {".jsonl", ".csv"}
     assert all(file.read == ("prompt", "completion") for file in found.files)
     assert json.loads(json.dumps(found.as_dict()))["files"][0]["rows"] == 60

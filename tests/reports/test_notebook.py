@@ -67,7 +67,8 @@ def test_a_comparison_is_its_verdict_its_arms_and_its_curves(comparison):
     for name, arm in comparison.summary["arms"].items():
         assert name in text and f"{arm['final']['macro']['mean']:.3f} ± {arm['se']['macro']:.3f}" in text
     assert "adapt reached uniform’s best macro loss with" in text and "adapt: share of draws" in text
-    assert page.tags.count("table") == 1 and page.tags.count("svg") == 2 + len(comparison.summary["arms"])
+    # The frame of the curves is one drawing inside another.
+    assert page.tags.count("table") == 1 and page.tags.count("svg") == 3 + len(comparison.summary["arms"])
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
 
 
@@ -127,10 +128,8 @@ def test_a_run_that_only_drew_has_its_mixture_alone(tmp_path):
 
 def test_outputs_on_one_page_share_no_name_and_no_style(comparison, run):
     shown = [comparison._repr_html_(), run._repr_html_(), comparison.plot()._repr_html_(), run.plot()._repr_svg_()]
-    ids = [name for text in shown for name in Whole(text).ids]
-    assert len(set(ids)) == len(ids) > 0
     for text in shown:
-        assert set(re.findall(r"url\(#([^)]+)\)", text)) == set(Whole(text).ids)
+        assert Whole(text).ids == [] and "url(#" not in text
         (css,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
         rules = re.findall(r"([^{}]+)\{[^{}]*\}", css.replace("<![CDATA[", "").replace("]]>", ""))
         assert len(rules) > 20

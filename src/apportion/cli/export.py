@@ -24,7 +24,7 @@ def export(
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="A new folder, for --to.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a run drew of each task, or hand it on to another trainer.
+    """Show what a run drew, or write it for another trainer.
 
     With --to the folder holds that trainer's own config, each task's train split, and a README that says what to run and
     what the trainer cannot express.

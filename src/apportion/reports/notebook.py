@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from apportion.reports.verdict import verdict
 from apportion.reports.view import Arm, View, load
 from apportion.runs import RunRecord, atomic_write_text
 
-# Pictures of several outputs stand on one page, where a name may be there once.
-_NAMED = re.compile(r'(id="|url\(#)clip-')
 _HOVER = re.compile(r' data-hover="[^"]*"')
 # The page around it has a theme that it does not know: on a card of its own, it can be read on any.
 _LAID = """
@@ -68,10 +65,10 @@ class Picture:
         return f"Picture({self.title!r})"
 
     def _repr_svg_(self) -> str:
-        return _apart(self.svg)
+        return self.svg
 
     def _repr_html_(self) -> str:
-        return f'<div style="max-width: 100%; overflow-x: auto">{_apart(self.svg)}</div>'
+        return f'<div style="max-width: 100%; overflow-x: auto">{self.svg}</div>'
 
 
 def plot(path: str | Path) -> Picture:
@@ -109,7 +106,7 @@ def fragment(path: str | Path) -> str:
         tag("p", tag("small", str(path))),
         cls="apportion",
     )
-    return _apart(str(whole))
+    return str(whole)
 
 
 def in_a_table(summary: Mapping[str, Any]) -> str:
@@ -161,9 +158,3 @@ def _table(names: Sequence[str], rows: Sequence[Markup]) -> Markup:
 def _key(arm: Arm) -> Markup:
     line = tag("path", d="M1 6H21", cls=f"line {arm.colour}")
     return tag("svg", line, mark(arm.mark, 11, 6, 3.8, cls=f"mark {arm.colour}"), viewBox="0 0 22 12", cls="key")
-
-
-def _apart(text: str) -> str:
-    """Return the text with names of its own for what its pictures cut off, whatever else stands on the page."""
-    own = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-    return _NAMED.sub(rf"\g<1>clip-{own}-", text)
