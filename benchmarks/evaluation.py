@@ -2,14 +2,14 @@
 
     python benchmarks/evaluation.py [--json] [--rounds 5] [--limit 40]
 
-- ``overhead``: seconds of the stage (loading the tasks, pricing them, asking, counting, writing scores and answers) over
-  those of the harness's own `simple_evaluate` with its own model class, in one process, alternating; the median of the
-  rounds' ratios. Neither loads the model or the index of tasks within its time.
+- ``overhead``: seconds of the stage (loading model and tasks, pricing, asking, counting, writing scores and answers) over
+  those of the harness's own model class and `simple_evaluate`, which notes the environment and is written out too, in one
+  process, alternating; the median of the rounds' ratios. Neither reads the index of all tasks within its time.
 - ``command``: the whole command over the whole command of the harness, each in a process of its own: imports, the model
   and the tasks loaded, and for the harness its index of all tasks, which the shipped ones do not need.
 - ``identical``: whether every score of every task is the same, to the bit.
 
-A Llama of 3M parameters trained for a moment; three tasks of BIG-Bench Hard, one of GSM8K, and one of choices.
+A Llama of 3M parameters trained for a moment; three tasks of BIG-Bench Hard, GSM8K, and a task of choices.
 """
 
 from __future__ import annotations
