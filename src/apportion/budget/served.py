@@ -124,6 +124,11 @@ class Meter:
         self._add(wasted=positions, padded=positions)
         self._pass(positions, positions * (cached + positions))
 
+    def idle(self, positions: int) -> None:
+        """Count positions of a pass that this request has no part in any more: padding."""
+        self._add(padded=positions)
+        self._started = self._clock()
+
     def close(self) -> Served:
         """Return what was counted."""
         return Served(**self._counts)

@@ -52,6 +52,11 @@ class BudgetedCache(DynamicCache):
         )
 
     @property
+    def host(self) -> int:
+        """Bytes that are kept elsewhere than on the device."""
+        return sum(layer.host_bytes for layer in self.budgeted)
+
+    @property
     def side(self) -> int:
         """Bytes that methods keep beside keys and values."""
         return sum(layer.side_bytes for layer in self.budgeted)

@@ -160,6 +160,11 @@ class Layer(DynamicLayer):
         return sum(rows.nbytes for rows in self._rows)
 
     @property
+    def host_bytes(self) -> int:
+        """Bytes of keys and values that are kept elsewhere than on the device."""
+        return 0
+
+    @property
     def side_bytes(self) -> int:
         """Bytes that the method holds beside them."""
         return side_bytes(self.side)
