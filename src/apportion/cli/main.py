@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 
 from apportion import __version__
 from apportion._errors import ApportionError
-from apportion.cli import compare, evaluate, hypernet, plan, report, select, tasks, train
+from apportion.cli import compare, curve, evaluate, generate, hypernet, plan, report, select, tasks, train
 
 _PATIENCE = 3.0  # seconds
 _STOPPED = 130  # what typer makes of Ctrl-C, and what shells expect
@@ -35,6 +35,8 @@ for command in (
     compare.compare,
     select.select,
     evaluate.evaluate,
+    generate.generate,
+    curve.curve,
     report.report,
 ):
     app.command()(command)
@@ -67,6 +69,8 @@ def main() -> None:
         stopped += " The same command goes on from the last checkpoint."
     elif arguments[0] == "select":
         stopped += " The same command goes on with what is not scored yet."
+    elif arguments[0] in ("generate", "curve"):
+        stopped += " The same command goes on with what is not answered yet."
     elif arguments[0] == "evaluate":
         stopped += " The same command goes on with the tasks that are left."
     try:

@@ -61,13 +61,19 @@ class Engine:
         self.tokenizer: Any
         self.model, self.tokenizer = model, tokenizer
         self.prices, self.method, self.budget, self.batch_size = prices, method, budget, batch_size
-        self._sampling = {"do_sample": False, **(sampling or {})}
+        self.sampling = {"do_sample": False, **(sampling or {})}
         ends: Any = self.model.generation_config.eos_token_id
         self._ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
 
-    def answer(self, requests: Sequence[Request], *, seed: int = 0) -> Iterator[list[Answered]]:
-        """Yield the answers batch by batch, in order; the draws of a batch follow from the seed and its place alone."""
-        for at in range(0, len(requests), self.batch_size):
+    def answer(self, requests: Sequence[Request], *, seed: int = 0, start: int = 0) -> Iterator[list[Answered]]:
+        """Yield the answers batch by batch, in order; the draws of a batch follow from the seed and its place alone.
+
+        Args:
+            requests: All of them.
+            seed: Of draws.
+            start: How many are answered already, in whole batches.
+        """
+        for at in range(start, len(requests), self.batch_size):
             torch.manual_seed(seed * 1_000_003 + at)
             yield self._batch(requests[at : at + self.batch_size])
 
@@ -84,7 +90,7 @@ class Engine:
                     past_key_values=cache,
                     max_new_tokens=most,
                     pad_token_id=self.tokenizer.pad_token_id,
-                    **self._sampling,
+                    **self.sampling,
                 )
         written = out[:, ids.shape[1] :].tolist()
         return [
