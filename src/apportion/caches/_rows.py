@@ -74,4 +74,12 @@ class Rows:
 
 def gathered(rows: Tensor, indices: Tensor) -> Tensor:
     """Return ``rows`` (b, heads, n, d) at ``indices`` (b, heads, k): (b, heads, k, d)."""
-    return torch.gather(rows, 2, indices[..., None].expand(*indices.shape, rows.shape[-1]))
+    b, heads, n, d = rows.shape
+    if rows.stride()[2:] != (d, 1) or any(stride % d for stride in rows.stride()[:2]):
+        rows = rows.contiguous()
+    # As one long list of rows, buffer's room and all: taking from it copies a row at a time, a general index a number.
+    by_row, by_head = (stride // d for stride in rows.stride()[:2])
+    ends = (b - 1) * by_row + (heads - 1) * by_head + n
+    starts = torch.arange(b, device=rows.device)[:, None] * by_row + torch.arange(heads, device=rows.device) * by_head
+    every = rows.as_strided((ends, d), (d, 1))
+    return every.index_select(0, (indices + starts[..., None]).flatten()).view(*indices.shape, d)
