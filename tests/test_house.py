@@ -277,7 +277,13 @@ def test_no_file_outgrows_a_reader():
     assert {name: lines for name, lines in long.items() if lines > 400} == {}
 
 
-FAMILIES = {"caches": CACHES, "objectives": OBJECTIVES, "mixtures": MIXTURES, "selections": SELECTIONS, "weights": WEIGHTS}
+FAMILIES = {
+    "caches": CACHES,
+    "objectives": OBJECTIVES,
+    "mixtures": MIXTURES,
+    "selections": SELECTIONS,
+    "weights": WEIGHTS,
+}
 
 
 @pytest.mark.parametrize(("family", "name"), [(family, name) for family, known in FAMILIES.items() for name in known])

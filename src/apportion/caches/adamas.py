@@ -38,8 +38,8 @@ class Adamas(CacheMethod):
     smallest sum_c |code(q'_c) - code(k'_c)| are attended to with their full keys.
 
     Args:
-        estimator: ``l1`` is that. ``xor`` counts differing bits of the codes, as the published kernel does: it says 3
-            instead of 1 for the codes 1 and 2. ``asym`` ranks by sum_c q'_c centre_c[code(k'_c)], codes and centres being
+        estimator: ``l1`` is that. ``xor`` takes the exclusive or of the codes, as the published kernel does: it
+            says 3 instead of 1 for the codes 1 and 2. ``asym`` ranks by sum_c q'_c centre_c[code(k'_c)], codes and centres being
             Lloyd and Max's of each channel, less its mean; it has no use for ``thresholds``.
         thresholds: ``quartiles`` of the prompt's numbers by layer and KV head, the queries' by those of its last ones;
             ``fixed``, the paper's -10, 0, 10; or three numbers.
@@ -153,7 +153,7 @@ class Adamas(CacheMethod):
             table = turned.sum(2)[..., None] * _tensor(side, "centres").transpose(2, 3)
         else:
             differing = code(turned, _tensor(side, "queries"))[..., None] ^ torch.arange(4, device=turned.device)
-            table = -((differing & 1) + (differing >> 1)).sum(2)
+            table = -differing.sum(2)
         return looked_up(planes, table.flatten(0, 1)).view(b, kv_heads, -1)
 
     def reads(self, shape: KvShape, held: int, budget: int) -> int:

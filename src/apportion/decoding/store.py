@@ -140,6 +140,7 @@ class Layer(DynamicLayer):
         self.positions = torch.gather(positions, 2, kept)
         for rows in self._rows:
             rows.replace(gathered(rows.view(), kept))
+        self._views()
 
     def read(self, held: Held, chosen: Selection) -> tuple[Tensor, Tensor]:
         """Return the chosen keys and values (b, kv_heads, k, d), and tell what that reads.
