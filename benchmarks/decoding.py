@@ -58,7 +58,7 @@ def news(dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
 def ours(method: CacheMethod, prompt: list[Tensor], dtype: torch.dtype) -> Step:
     shape = KvShape(1, HEADS, KV_HEADS, HEAD, dtype.itemsize)
     layer = Layer(method, 0, shape, lambda seen: min(BUDGET, seen), Watch())
-    tagged, value = layer.update(*prompt[1:])
+    layer.update(*prompt[1:])
     layer.ask(prompt[0])
     module, given = Module(), news(dtype)
 

@@ -180,9 +180,8 @@ def test_lloyd_maxs_levels_are_those_of_a_normal_variable():
     assert thresholds[0, 0, :, 0].tolist() == pytest.approx([5 - 2.945, 5, 5 + 2.945], abs=0.25)
     assert centres[0, 0, :, 1].tolist() == pytest.approx([-4.531, -1.358, 1.358, 4.531], abs=0.3)
     codes = code(x, thresholds)
-    error = (
-        torch.gather(centres.transpose(2, 3)[:, :, None].expand(1, 1, 20000, 2, 4), 4, codes[..., None])[..., 0] + 5 - x
-    )
+    levels = centres.transpose(2, 3)[:, :, None].expand(1, 1, 20000, 2, 4)
+    error = torch.gather(levels, 4, codes[..., None])[..., 0] + 5 - x
     assert error.square().mean().item() / 9 == pytest.approx(0.1175, rel=0.06)
 
 
@@ -212,6 +211,5 @@ def test_rows_are_taken_from_buffers_and_from_anything_else():
     wanted = torch.gather(whole, 2, index[..., None].expand(2, 3, 7, 5))
     for given in (rows.view(), whole, whole.transpose(2, 3).contiguous().transpose(2, 3), whole[..., :5]):
         assert torch.equal(gathered(given, index), wanted)
-    assert torch.equal(
-        gathered(torch.randn(1, 1, 4, 8)[..., :5], torch.tensor([[[3]]])).isnan(), torch.zeros(1, 1, 1, 5) > 0
-    )
+    narrow = torch.randn(1, 1, 4, 8)[..., :5]
+    assert torch.equal(gathered(narrow, torch.tensor([[[3]]])), narrow[:, :, 3:])

@@ -39,8 +39,8 @@ class Adamas(CacheMethod):
 
     Args:
         estimator: ``l1`` is that. ``xor`` takes the exclusive or of the codes, as the published kernel does: it
-            says 3 instead of 1 for the codes 1 and 2. ``asym`` ranks by sum_c q'_c centre_c[code(k'_c)], codes and centres being
-            Lloyd and Max's of each channel, less its mean; it has no use for ``thresholds``.
+            says 3 instead of 1 for the codes 1 and 2. ``asym`` ranks by sum_c q'_c centre_c[code(k'_c)], codes and centres
+            being Lloyd and Max's of each channel, less its mean; it has no use for ``thresholds``.
         thresholds: ``quartiles`` of the prompt's numbers by layer and KV head, the queries' by those of its last ones;
             ``fixed``, the paper's -10, 0, 10; or three numbers.
         group: The query heads of a KV head share a choice: by the ``sum`` of their distances, or in turn, each ``query``
