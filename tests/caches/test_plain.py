@@ -185,4 +185,5 @@ def test_what_cannot_be_is_refused_in_one_sentence(make, sentence):
 def test_what_is_almost_that_is_not_refused():
     Streaming(sinks=4).check(SHAPE, 5)
     Snapkv().check(SHAPE, 33)
+    assert CACHES.build({"type": "random", "seed": 3}) == Random(seed=3)
     assert CACHES.build({"type": "adamas", "thresholds": [-1, 0, 2]}).thresholds == (-1.0, 0.0, 2.0)

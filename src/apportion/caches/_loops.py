@@ -42,7 +42,7 @@ def butterflies(rows: Array) -> None:
 # Tokens at a time, so that a stretch of distances stays in the nearest cache.
 _STRETCH = 2048
 _ODD, _PAIRS, _NIBBLES, _BYTES = (np.uint64(m * 0x0101010101010101) for m in (0x55, 0x33, 0x0F, 0x01))
-_1, _2, _4, _56 = (np.uint64(shift) for shift in (1, 2, 4, 56))
+_1, _2, _4, _15, _56 = (np.uint64(n) for n in (1, 2, 4, 15, 56))
 
 
 @_compiled
@@ -83,6 +83,13 @@ def hamming3(planes: Array, queries: Array, n: int, out: Array) -> None:
 
 
 @_compiled
+def _look_up(high: Array, low: Array, table: Array, shift: Any, out: Array) -> None:  # noqa: ANN401
+    for j in range(out.shape[0]):
+        upper, lower = (np.uint64(high[j]) >> shift) & _15, (np.uint64(low[j]) >> shift) & _15
+        out[j] += table[(upper << _4) | lower]
+
+
+@_compiled
 def looked_up(planes: Array, tables: Array, n: int, out: Array) -> None:
     """Add up, for every token, what the tables say of each four coordinates.
 
@@ -102,10 +109,7 @@ def looked_up(planes: Array, tables: Array, n: int, out: Array) -> None:
             for f in range(tables.shape[1]):
                 w, shift = f // fours, np.uint64(4 * (f % fours))
                 high, low, table = planes[r, w, start:end], planes[r, words + w, start:end], tables[r, f]
-                for j in range(end - start):
-                    upper = (np.uint64(high[j]) >> shift) & np.uint64(15)
-                    lower = (np.uint64(low[j]) >> shift) & np.uint64(15)
-                    part[j] += table[np.int64((upper << _4) | lower)]
+                _look_up(high, low, table, shift, part)
 
 
 @_compiled
