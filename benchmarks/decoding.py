@@ -185,7 +185,7 @@ def meter(rounds: int) -> dict[str, Any]:
         max_position_embeddings=4096,
     )
     model = LlamaForCausalLM(config).eval()
-    prices = ModelFlops(model)
+    prices = ModelFlops.of(model)
     tokens = torch.randint(0, 512, (1, 512))
     new = tokens[:, :1]
     caches = []
@@ -231,12 +231,12 @@ def main() -> None:
     found: dict[str, Any] = {}
     with torch.inference_mode():
         for part in chosen.only.split(","):
-            found |= PARTS[part](chosen.rounds)
+            new = PARTS[part](chosen.rounds)
+            found |= new
+            if not chosen.json:
+                print(*(f"{name:34} {value}" for name, value in new.items()), sep="\n", flush=True)
     if chosen.json:
         print(json.dumps(found))
-        return
-    for name, value in found.items():
-        print(f"{name:34} {value}")
 
 
 if __name__ == "__main__":

@@ -170,7 +170,11 @@ def test_no_step_reads_more_than_the_budget(name, budget, prompt, padding, heads
         (lambda: Snapkv().check(SHAPE, 32), "keeps a window of 32 tokens, and a budget of 32 leaves none"),
         (lambda: CACHES.build({"type": "snapkv", "pooling": 4}), "must be an odd number"),
         (lambda: CACHES.build({"type": "adamas", "thresholds": [1, 0, 2]}), "three numbers, each larger"),
-        (lambda: CACHES.build({"type": "adamas", "estimator": "l2"}), "adamas|estimator"),
+        (lambda: CACHES.build({"type": "adamas", "estimator": "l2"}), "cache.estimator"),
+        (
+            lambda: CACHES.build({"type": "adamas", "estimator": "asym", "thresholds": "fixed"}),
+            "no meaning for .* 'asym'",
+        ),
         (lambda: CACHES.build({"type": "quest", "pages": 8}), "did you mean.*page"),
         (lambda: CACHES.build({"type": "qest"}), "did you mean 'quest'"),
         (lambda: CACHES.build({"type": "quest", "page": 0}), "cache.page"),

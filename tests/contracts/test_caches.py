@@ -160,6 +160,17 @@ def test_who_has_forgotten_cannot_go_back(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_a_step_with_gradients_on_is_the_same_step(name):
+    """Whoever forgets to switch them off gets the same numbers, and no error from inside a method."""
+    model, ids, found = model_of("llama", "plain"), inputs_of("plain")["input_ids"], []
+    for gradients in (False, True):
+        with kv_budget(model, method_of(name), 12) as cache, torch.set_grad_enabled(gradients):
+            model(ids, past_key_values=cache)
+            found.append(model(ids[:, :1], past_key_values=cache).logits.detach())
+    assert torch.allclose(*found, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_a_second_identical_request_gives_equal_bits(name):
     model, found = model_of("qwen3", "padding"), []
     for _ in range(2):

@@ -6,7 +6,7 @@ import warnings
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from apportion.caches._cache import (
@@ -27,7 +27,7 @@ from apportion.caches._kernels import hamming3, largest, looked_up, planes_of
 _FIXED = (-10.0, 0.0, 10.0)
 # Tokens that thresholds are taken from, evenly over the prompt; and coded at a time.
 _SAMPLE, _STRETCH = 1024, 4096
-# Under so many tokens thresholds are taken anew in each step.
+# Up to so many tokens thresholds are taken anew in each step.
 _FEW = 64
 
 
@@ -65,7 +65,9 @@ class Adamas(CacheMethod):
 
     @field_validator("thresholds")
     @classmethod
-    def _ascending(cls, value: object) -> object:
+    def _usable(cls, value: object, info: ValidationInfo) -> object:
+        if info.data.get("estimator") == "asym" and value != "quartiles":
+            raise ValueError("has no meaning for the estimator 'asym', whose thresholds are those of its centres")
         if isinstance(value, tuple) and list(value) != sorted(set(value)):
             raise ValueError("must be 'quartiles', 'fixed' or three numbers, each larger than the one before")
         return value
@@ -76,9 +78,9 @@ class Adamas(CacheMethod):
         asked = queries.unflatten(1, (kv_heads, -1))
         b, _, group = asked.shape[:3]
         # The newest token is generated already.
-        counted = (
-            None if held.valid is None else held.valid[:, :, None, -w - 1 : -1].expand(b, kv_heads, group, w).flatten(2)
-        )
+        counted = None if held.valid is None else held.valid[:, :, None, -w - 1 : -1]
+        if counted is not None:
+            counted = counted.expand(b, kv_heads, group, w).flatten(2)
         if self.estimator != "asym":
             turned = hadamard(asked).flatten(2, 3)
             held.side["queries"] = self._thresholds(turned, counted)

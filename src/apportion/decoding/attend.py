@@ -50,14 +50,16 @@ def attend(
     layer.scaling = scaling or layer.scaling
     mask = attention_mask if attention_mask is None else attention_mask[..., -1:, :]
     prompt = not layer.settled
-    layer.settle(mask)
-    layer.forget(mask, prompt=prompt)
+    with torch.no_grad():
+        layer.settle(mask)
+        layer.forget(mask, prompt=prompt)
     held = layer.held(mask)
     n = held.keys.shape[2]
     if layer.whole or n <= layer.limit or not layer.method.reads_less:
         layer.tell(len(query), n, n)
         return packed(query, held.keys, held.values, held.valid, scaling), None
-    chosen = layer.method.select(held, query, layer.budget)
+    with torch.no_grad():
+        chosen = layer.method.select(held, query, layer.budget)
     keys, values = layer.read(held, chosen)
     return packed(query, keys, values, chosen.valid, scaling), None
 

@@ -70,7 +70,8 @@ class Layer(DynamicLayer):
             new = torch.arange(self.seen, self.seen + m, device=self.device).expand(b, heads, m)
             self.positions = torch.cat([self.positions, new], dim=2)
         if not self.whole:
-            self.method.extend(self.side, key_states, self.seen)
+            with torch.no_grad():
+                self.method.extend(self.side, key_states, self.seen)
         self.seen += key_states.shape[2]
         return self._views()
 
