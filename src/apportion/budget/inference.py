@@ -36,8 +36,10 @@ def _read(value: object, units: Mapping[str, str], wanted: str) -> tuple[Decimal
         raise ValueError(
             f"has no unit '{match['unit']}'{nearest(said, [unit for unit in units if unit])}; write {wanted}"
         )
-    if not 0 < amount <= _LARGEST:
+    if amount <= 0:
         raise ValueError("must be more than zero")
+    if amount > _LARGEST:
+        raise ValueError("is too large")
     return amount, units[said]
 
 
@@ -45,6 +47,11 @@ def _whole(amount: Decimal, what: str) -> int:
     if amount != amount.to_integral_value():
         raise ValueError(f"is not a whole number of {what}")
     return int(amount)
+
+
+def _plain(amount: float) -> str:
+    """Return a number as it is read again, to the last digit."""
+    return repr(float(amount)).removesuffix(".0")
 
 
 # "4k tokens" and "4k" alike; a scale may stand at the number: 4k, and then a word.
@@ -76,8 +83,7 @@ class KvLimit:
     unit: Literal["tokens", "pages", "%"]
 
     def __str__(self) -> str:
-        amount = f"{self.amount:g}" if self.unit == "%" else f"{int(self.amount)}"
-        return f"{amount}%" if self.unit == "%" else f"{amount} {self.unit}"
+        return f"{_plain(self.amount)}%" if self.unit == "%" else f"{int(self.amount)} {self.unit}"
 
     def tokens(self, cached: int, page: int | None) -> int:
         """Return the tokens that this is of ``cached`` ones; a share is rounded up.
@@ -152,7 +158,7 @@ class Total:
     unit: Literal["flops", "tokens"]
 
     def __str__(self) -> str:
-        return f"{self.amount:g} FLOPs" if self.unit == "flops" else f"{int(self.amount)} tokens"
+        return f"{_plain(self.amount)} FLOPs" if self.unit == "flops" else f"{int(self.amount)} tokens"
 
     @classmethod
     def parse(cls, value: object) -> Total:
@@ -166,9 +172,7 @@ class Total:
         if isinstance(value, Mapping):
             if set(value) != {"tokens"}:
                 raise ValueError("has one key, 'tokens', or is written like '1e12 FLOPs'")
-            found = _tokens(value["tokens"])
-            assert found is not None
-            return cls(found, "tokens")
+            return cls.parse(f"{value['tokens']} tokens")
         units = {"flop": "flops", "flops": "flops", "token": "tokens", "tokens": "tokens"}
         amount, unit = _scaled(value, units, "'1e12 FLOPs' or '4k tokens'")
         if unit == "tokens":
@@ -177,8 +181,8 @@ class Total:
 
 
 def _seconds(value: object) -> float | None:
-    if value is None or (isinstance(value, float) and value > 0):
-        return None if value is None else float(value)
+    if value is None:
+        return None
     amount, unit = _read(value, {key: key for key in _SECONDS}, "'50 ms' or '0.5 s'")
     return float(amount * _SECONDS[unit])
 
@@ -193,7 +197,7 @@ def _optional(parse: Callable[[object], Any]) -> BeforeValidator:
 
 Tokens = Annotated[int | None, BeforeValidator(_tokens)]
 Seconds = Annotated[
-    float | None, BeforeValidator(_seconds), PlainSerializer(lambda v: None if v is None else f"{v:g} s")
+    float | None, BeforeValidator(_seconds), PlainSerializer(lambda v: None if v is None else f"{_plain(v)} s")
 ]
 Kv = Annotated[KvLimit | None, _optional(KvLimit.parse), PlainSerializer(_said)]
 Resident = Annotated[Bytes | None, _optional(Bytes.parse), PlainSerializer(_said)]

@@ -90,6 +90,8 @@ class Meter:
 
     def __init__(self, prices: Prices, clock: Callable[[], float]) -> None:
         self._prices, self._clock = prices, clock
+        # What a pass over so many tokens costs without attention: nearly all are over one.
+        self._products: dict[int, float] = {}
         self._counts: dict[str, Any] = {field.name: field.default for field in fields(Served)}
         self._started = clock()
 
@@ -134,8 +136,10 @@ class Meter:
         return Served(**self._counts)
 
     def _pass(self, new: int, pairs: float) -> None:
-        whole, without = self._prices.forward(Work(new, pairs)), self._prices.forward(Work(new, 0))
-        self._add(flops=whole, attention_flops=whole - without)
+        whole = self._prices.forward(Work(new, pairs))
+        if new not in self._products:
+            self._products[new] = self._prices.forward(Work(new, 0))
+        self._add(flops=whole, attention_flops=whole - self._products[new])
 
     def _spend(self, phase: str) -> None:
         now = self._clock()

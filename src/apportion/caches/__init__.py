@@ -9,7 +9,12 @@ from apportion._registry import Registry
 
 if TYPE_CHECKING:
     from apportion.caches._cache import CacheMethod, Held, KvShape, Selection
+    from apportion.caches.adamas import Adamas
     from apportion.caches.dense import Dense
+    from apportion.caches.exact import Exact
+    from apportion.caches.quest import Quest
+    from apportion.caches.random import Random
+    from apportion.caches.snapkv import Snapkv
     from apportion.caches.streaming import Streaming
 
 CACHES: Registry[CacheMethod] = Registry(
@@ -18,9 +23,27 @@ CACHES: Registry[CacheMethod] = Registry(
     {
         "dense": "apportion.caches.dense:Dense",
         "streaming": "apportion.caches.streaming:Streaming",
+        "snapkv": "apportion.caches.snapkv:Snapkv",
+        "quest": "apportion.caches.quest:Quest",
+        "adamas": "apportion.caches.adamas:Adamas",
+        "exact": "apportion.caches.exact:Exact",
+        "random": "apportion.caches.random:Random",
     },
 )
 
-__all__ = ["CACHES", "CacheMethod", "Dense", "Held", "KvShape", "Selection", "Streaming"]
+__all__ = [
+    "CACHES",
+    "Adamas",
+    "CacheMethod",
+    "Dense",
+    "Exact",
+    "Held",
+    "KvShape",
+    "Quest",
+    "Random",
+    "Selection",
+    "Snapkv",
+    "Streaming",
+]
 
 __getattr__, __dir__ = lazily(__name__, __all__, "_cache", CACHES)

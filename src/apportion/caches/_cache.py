@@ -11,6 +11,7 @@ from torch import Tensor
 
 from apportion._config import Config
 from apportion._errors import ApportionError
+from apportion.caches._kernels import largest, smallest
 from apportion.caches._rows import Rows, gathered
 
 # A method's tensors beside keys and values, by name: rows by token or by page, or a tensor (b, heads, ...) once a request.
@@ -42,23 +43,28 @@ class KvShape:
 
 
 class Selection(NamedTuple):
-    """Which held tokens a decode step attends to: ``indices`` (b, kv_heads, k), and ``valid`` alike, False for filling."""
+    """Which held tokens a decode step attends to, ascending: ``indices`` (b, kv_heads, k).
+
+    ``valid`` is alike, False for filling; None where none is.
+    """
 
     indices: Tensor
-    valid: Tensor
+    valid: Tensor | None
 
 
 class Held(NamedTuple):
     """What one layer holds while a step is made.
 
-    ``keys`` and ``values`` (b, kv_heads, n, d); ``valid`` (b, kv_heads, n), False where a prompt is padded; ``side`` the
-    method's own.
+    ``keys`` and ``values`` (b, kv_heads, n, d); ``valid`` (b, kv_heads, n), False where a prompt is padded, None where none
+    is; ``side`` the method's own; ``layer`` which one it is; ``scaling`` what the model multiplies products with.
     """
 
     keys: Tensor
     values: Tensor
-    valid: Tensor
+    valid: Tensor | None
     side: Side
+    layer: int
+    scaling: float
 
 
 class CacheMethod(Config):
@@ -116,12 +122,20 @@ class CacheMethod(Config):
         """
         return None
 
+    def limit(self, budget: int, generated: int) -> int:
+        """Return the tokens that a decode step may read with so many ``generated`` since the prompt: the budget."""
+        return budget
+
     def reads(self, shape: KvShape, held: int, budget: int) -> int:
         """Return the bytes beside keys and values that a decode step of one row reads in one layer."""
         return 0
 
     def estimates(self, shape: KvShape, held: int) -> float:
         """Return the FLOPs that choosing takes in a decode step of one row in one layer; integer work is none."""
+        return 0.0
+
+    def votes(self, shape: KvShape, held: int, budget: int) -> float:
+        """Return the FLOPs that the end of a prompt of ``held`` tokens takes for one row in one layer."""
         return 0.0
 
     def rebuilt(self, side: Side, keys: Tensor) -> Side:
@@ -149,21 +163,52 @@ def grouped(query: Tensor, kv_heads: int) -> Tensor:
     return query.reshape(b, kv_heads, heads // kv_heads, d)
 
 
-def best(scores: Tensor, valid: Tensor, count: int, *, newest: int = 1, sinks: int = 0) -> Selection:
+def best(scores: Tensor, valid: Tensor | None, count: int, *, newest: int = 1, sinks: int = 0) -> Selection:
     """Return the ``count`` tokens with the highest scores (b, kv_heads, n), with some that are always among them.
 
     Padding is never chosen. The ``newest`` tokens and the first ``sinks`` of each row always are, within the count. Of equal
-    scores the newer token is taken. Where a row has fewer tokens, the rest is filling.
+    scores the newer token is taken. Where a row has fewer tokens, the rest is filling. The scores are overwritten.
     """
+    _settled(scores, valid, newest, sinks, torch.inf, -torch.inf)
+    return _selection(largest(scores, count), valid)
+
+
+def nearest(
+    distances: Tensor, valid: Tensor | None, count: int, most: int, *, newest: int = 1, sinks: int = 0
+) -> Selection:
+    """Return the ``count`` tokens with the smallest distances (b, kv_heads, n), int32 from 0 to ``most``, as `best` does."""
+    _settled(distances, valid, newest, sinks, -1, most + 1)
+    b, heads, n = distances.shape
+    return _selection(smallest(distances.view(-1, n), count, most + 1).view(b, heads, count), valid)
+
+
+def ends(held: Held, budget: int, sinks: int) -> Selection:
+    """Return each row's newest tokens and its first ``sinks``, ``budget`` in all; the newest one is among them."""
+    b, heads, n, _ = held.keys.shape
+    count = min(budget, n)
+    sinks = min(sinks, count - 1)
+    if held.valid is None:
+        where = torch.arange(count, device=held.keys.device)
+        return Selection(torch.where(where < sinks, where, where + n - count).expand(b, heads, count), None)
+    newness = torch.arange(n, device=held.keys.device, dtype=torch.float32).repeat(b, heads, 1)
+    return best(newness, held.valid, count, sinks=sinks)
+
+
+def _settled(scores: Tensor, valid: Tensor | None, newest: int, sinks: int, always: float, never: float) -> None:
     n = scores.shape[2]
-    where = torch.arange(n, device=scores.device)
-    first = valid.long().argmax(dim=2, keepdim=True)
-    forced = (where >= n - newest) | ((where >= first) & (where < first + sinks))
-    scores = scores.float().masked_fill(forced, torch.inf).masked_fill(~valid, -torch.inf)
-    # Stable, from the newest on: of equal scores the first found is the newer.
-    order = scores.flip(2).sort(dim=2, descending=True, stable=True).indices[..., :count]
-    indices = (n - 1 - order).sort(dim=2).values
-    return Selection(indices, torch.gather(valid, 2, indices))
+    scores[..., max(n - newest, 0) :] = always
+    if valid is None:
+        scores[..., :sinks] = always
+        return
+    if sinks:
+        where = torch.arange(n, device=scores.device)
+        first = valid.long().argmax(dim=2, keepdim=True)
+        scores.masked_fill_((where >= first) & (where < first + sinks), always)
+    scores.masked_fill_(~valid, never)
+
+
+def _selection(indices: Tensor, valid: Tensor | None) -> Selection:
+    return Selection(indices, None if valid is None else torch.gather(valid, 2, indices))
 
 
 __all__ = [
@@ -174,8 +219,10 @@ __all__ = [
     "Selection",
     "Side",
     "best",
+    "ends",
     "gathered",
     "grouped",
+    "nearest",
     "rows_of",
     "side_bytes",
 ]

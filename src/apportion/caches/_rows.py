@@ -16,6 +16,8 @@ class Rows:
 
     def __init__(self) -> None:
         self._buffer: Tensor | None = None
+        # Bytes of a token: they are asked for in every step.
+        self._each = 0
         self.length = 0
 
     def append(self, new: Tensor) -> None:
@@ -32,7 +34,10 @@ class Rows:
         grown = new.new_empty((*new.shape[:2], room, *new.shape[3:]))
         if self.length:
             grown[:, :, : self.length] = self.view()
-        self._buffer = grown
+        self._use(grown)
+
+    def _use(self, buffer: Tensor) -> None:
+        self._buffer, self._each = buffer, buffer.nbytes // buffer.shape[2]
 
     def view(self) -> Tensor:
         """Return what it holds, (b, heads, n, ...)."""
@@ -44,7 +49,7 @@ class Rows:
         if self._buffer is not None and self._buffer.shape[:2] == whole.shape[:2] and self._fits(whole):
             self._buffer[:, :, : whole.shape[2]] = whole
         else:
-            self._buffer = whole.contiguous().clone()
+            self._use(whole.contiguous().clone())
         self.length = whole.shape[2]
 
     def _fits(self, whole: Tensor) -> bool:
@@ -59,12 +64,12 @@ class Rows:
     def rows(self, index: Tensor) -> None:
         """Keep the batch rows at ``index``, in that order; a row may be taken twice."""
         if self._buffer is not None:
-            self._buffer = self._buffer.index_select(0, index.to(self._buffer.device))
+            self._use(self._buffer.index_select(0, index.to(self._buffer.device)))
 
     @property
     def nbytes(self) -> int:
         """Bytes of what it holds."""
-        return self.view().nbytes if self._buffer is not None else 0
+        return self._each * self.length
 
     @property
     def reserved(self) -> int:
@@ -74,4 +79,12 @@ class Rows:
 
 def gathered(rows: Tensor, indices: Tensor) -> Tensor:
     """Return ``rows`` (b, heads, n, d) at ``indices`` (b, heads, k): (b, heads, k, d)."""
-    return torch.gather(rows, 2, indices[..., None].expand(*indices.shape, rows.shape[-1]))
+    b, heads, n, d = rows.shape
+    if rows.stride()[2:] != (d, 1) or any(stride % d for stride in rows.stride()[:2]):
+        rows = rows.contiguous()
+    # As one long list of rows, buffer's room and all: taking from it copies a row at a time, a general index a number.
+    by_row, by_head = (stride // d for stride in rows.stride()[:2])
+    ends = (b - 1) * by_row + (heads - 1) * by_head + n
+    starts = torch.arange(b, device=rows.device)[:, None] * by_row + torch.arange(heads, device=rows.device) * by_head
+    every = rows.as_strided((ends, d), (d, 1))
+    return every.index_select(0, (indices + starts[..., None]).flatten()).view(*indices.shape, d)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from apportion.caches._cache import CacheMethod, Held, KvShape, Selection, best
+from apportion.caches._cache import CacheMethod, Held, KvShape, Selection, ends
 
 
 class Streaming(CacheMethod):
@@ -31,13 +30,8 @@ class Streaming(CacheMethod):
 
     def select(self, held: Held, query: Tensor, budget: int) -> Selection:
         """Return all that is held: it is within the budget."""
-        return self._ends(held, budget)
+        return ends(held, budget, self.sinks)
 
     def keep(self, held: Held, queries: Tensor | None, budget: int) -> Tensor | None:
         """Return the sinks and the newest."""
-        return self._ends(held, budget).indices
-
-    def _ends(self, held: Held, budget: int) -> Selection:
-        b, heads, n, _ = held.keys.shape
-        newness = torch.arange(n, device=held.keys.device, dtype=torch.float32).expand(b, heads, n)
-        return best(newness, held.valid, min(budget, n), sinks=self.sinks)
+        return ends(held, budget, self.sinks).indices

@@ -47,18 +47,21 @@ def attend(
         if layer.positions is None:
             return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
         return _chunk(layer, query, attention_mask, scaling), None
+    layer.scaling = scaling or layer.scaling
     mask = attention_mask if attention_mask is None else attention_mask[..., -1:, :]
     prompt = not layer.settled
-    layer.settle(mask)
-    layer.forget(mask, prompt=prompt)
+    with torch.no_grad():
+        layer.settle(mask)
+        layer.forget(mask, prompt=prompt)
     held = layer.held(mask)
     n = held.keys.shape[2]
-    if layer.whole or n <= layer.budget or not layer.method.reads_less:
+    if layer.whole or n <= layer.limit or not layer.method.reads_less:
         layer.tell(len(query), n, n)
-        return packed(query, held.keys, held.values, None if mask is None else held.valid, scaling), None
-    chosen = layer.method.select(held, query, layer.budget)
+        return packed(query, held.keys, held.values, held.valid, scaling), None
+    with torch.no_grad():
+        chosen = layer.method.select(held, query, layer.budget)
     keys, values = layer.read(held, chosen)
-    return packed(query, keys, values, None if mask is None else chosen.valid, scaling), None
+    return packed(query, keys, values, chosen.valid, scaling), None
 
 
 def packed(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor | None, scaling: float | None) -> Tensor:

@@ -33,6 +33,8 @@ class Layer(DynamicLayer):
         super().__init__()
         self.method, self.index, self.shape, self.watch = method, index, shape, watch
         self._budget = budget
+        # What attention multiplies products with; the model's own, once it has called it.
+        self.scaling = shape.head**-0.5
         self.reset()
 
     @property
@@ -46,7 +48,7 @@ class Layer(DynamicLayer):
         self.side: Side = {}
         # Where each held token stands, (b, kv_heads, n), once some were forgotten.
         self.positions: Tensor | None = None
-        self.seen = 0
+        self.seen = self._prompt = 0
         self._queries: Tensor | None = None
         self.settled = False
         self.keys: Any = None
@@ -68,7 +70,8 @@ class Layer(DynamicLayer):
             new = torch.arange(self.seen, self.seen + m, device=self.device).expand(b, heads, m)
             self.positions = torch.cat([self.positions, new], dim=2)
         if not self.whole:
-            self.method.extend(self.side, key_states, self.seen)
+            with torch.no_grad():
+                self.method.extend(self.side, key_states, self.seen)
         self.seen += key_states.shape[2]
         return self._views()
 
@@ -90,17 +93,22 @@ class Layer(DynamicLayer):
         """Tokens that a decode step may read now, a KV head."""
         return int(self._budget(self.seen))
 
+    @property
+    def limit(self) -> int:
+        """Tokens that a decode step may read now by the method: the budget, but for one that keeps what is generated."""
+        return self.method.limit(self.budget, self.seen - self._prompt)
+
     def held(self, mask: Tensor | None) -> Held:
         """Return what there is; ``mask`` (b, 1, 1, seen) is True where a token counts, None where all do."""
         keys, values = (rows.view() for rows in self._rows)
         b, heads, n, _ = keys.shape
         if mask is None:
-            valid = torch.ones((), dtype=torch.bool, device=keys.device).expand(b, heads, n)
+            valid = None
         elif self.positions is None:
             valid = mask[:, 0, :1, :].expand(b, heads, n)
         else:
             valid = torch.gather(mask[:, 0, :1, :].expand(b, heads, self.seen), 2, self.positions)
-        return Held(keys, values, valid, self.side)
+        return Held(keys, values, valid, self.side, self.index, self.scaling)
 
     def ask(self, queries: Tensor) -> None:
         """Note the queries (b, heads, m, d) of a part of the prompt."""
@@ -112,8 +120,9 @@ class Layer(DynamicLayer):
         if self.settled or self._queries is None:
             self.settled = True
             return
-        self.method.settle(self.held(mask), self._queries)
-        self.settled = True
+        if not self.whole:
+            self.method.settle(self.held(mask), self._queries)
+        self.settled, self._prompt = True, self.seen - 1
 
     def forget(self, mask: Tensor | None, *, prompt: bool) -> None:
         """Drop what the method does not keep within the budget."""
@@ -124,12 +133,15 @@ class Layer(DynamicLayer):
         if kept is None:
             return
         b, heads, n, _ = held.keys.shape
+        if prompt:
+            self.watch.estimated += b * self.method.votes(self.shape, n, self.budget)
         positions = self.positions
         if positions is None:
             positions = torch.arange(n, device=held.keys.device).expand(b, heads, n)
         self.positions = torch.gather(positions, 2, kept)
         for rows in self._rows:
             rows.replace(gathered(rows.view(), kept))
+        self._views()
 
     def read(self, held: Held, chosen: Selection) -> tuple[Tensor, Tensor]:
         """Return the chosen keys and values (b, kv_heads, k, d), and tell what that reads.
@@ -138,8 +150,8 @@ class Layer(DynamicLayer):
             RuntimeError: More than the budget: an error of the method.
         """
         b, _, k = chosen.indices.shape
-        if k > self.budget:
-            raise RuntimeError(f"{type(self.method).__name__} chose {k} tokens of a budget of {self.budget}")
+        if k > self.limit:
+            raise RuntimeError(f"{type(self.method).__name__} chose {k} tokens of a budget of {self.limit}")
         self.tell(b, k, len(held.keys[0, 0]))
         self.watch.most = max(self.watch.most, k)
         return gathered(held.keys, chosen.indices), gathered(held.values, chosen.indices)
