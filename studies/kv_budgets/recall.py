@@ -22,7 +22,7 @@ PAIR, KEY, VALUE, FILLER = 0, KEYS * VALUES, KEYS * VALUES + KEYS, KEYS * VALUES
 VOCABULARY = FILLER + FILLERS
 
 # Context lengths and optimizer steps of the curriculum, with sequences a step.
-CURRICULUM = ((32, 320, 64), (128, 80, 24), (512, 50, 6), (2048, 30, 2), (8192, 20, 1))
+CURRICULUM = ((32, 700, 64), (64, 150, 48), (128, 150, 24), (256, 100, 12), (512, 80, 6), (1024, 60, 3), (2048, 50, 2), (4096, 50, 1))
 LONGEST = 16384
 MODELS = {
     "llama": {"model_type": "llama"},
@@ -94,7 +94,7 @@ def train(kind: str, seed: int, say: Callable[[str], None] = print) -> Any:  # n
         right = torch.zeros(())
         for step in range(steps):
             for group in optimizer.param_groups:
-                group["lr"] = 5e-3 * min(1.0, (step + 1) / 20) * min(1.0, (128 / length) ** 0.5)
+                group["lr"] = 5e-3 * min(1.0, (step + 1) / 20) * min(1.0, (64 / length) ** 0.5)
             ids, labels = (torch.from_numpy(part) for part in sequences(rng, count, length, int(rng.integers(2, pairs + 1))))
             asked = labels[:, 1:] != -100
             hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][asked]

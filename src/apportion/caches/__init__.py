@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from apportion.caches.adamas import Adamas
     from apportion.caches.dense import Dense
     from apportion.caches.exact import Exact
+    from apportion.caches.flexicache import Flexicache
     from apportion.caches.quest import Quest
     from apportion.caches.random import Random
     from apportion.caches.snapkv import Snapkv
@@ -23,6 +24,7 @@ CACHES: Registry[CacheMethod] = Registry(
     {
         "dense": "apportion.caches.dense:Dense",
         "streaming": "apportion.caches.streaming:Streaming",
+        "flexicache": "apportion.caches.flexicache:Flexicache",
         "snapkv": "apportion.caches.snapkv:Snapkv",
         "quest": "apportion.caches.quest:Quest",
         "adamas": "apportion.caches.adamas:Adamas",
@@ -37,6 +39,7 @@ __all__ = [
     "CacheMethod",
     "Dense",
     "Exact",
+    "Flexicache",
     "Held",
     "KvShape",
     "Quest",

@@ -12,6 +12,7 @@ from torch import Tensor
 from apportion._config import Config
 from apportion._errors import ApportionError
 from apportion.caches._kernels import largest, smallest
+from apportion.caches._placement import Placement
 from apportion.caches._rows import Rows, gathered
 
 # A method's tensors beside keys and values, by name: rows by token or by page, or a tensor (b, heads, ...) once a request.
@@ -75,10 +76,12 @@ class CacheMethod(Config):
 
     Attributes:
         evicts: Whether it forgets: then it keeps what is held within the budget, and obeys ``inference.resident``.
+        places: Whether it keeps some of what is held elsewhere than on the device; see `place`.
         reads_less: Whether it ever reads less than everything.
     """
 
     evicts: ClassVar[bool] = False
+    places: ClassVar[bool] = False
     reads_less: ClassVar[bool] = True
 
     dense_layers: int = Field(0, ge=0)
@@ -105,6 +108,9 @@ class CacheMethod(Config):
     def settle(self, held: Held, queries: Tensor) -> None:
         """Take note, once, that the prompt is read; ``queries`` (b, heads, w, d) are its last."""
 
+    def look(self, held: Held, query: Tensor) -> None:
+        """Look at a decode step that reads everything, whose ``query`` is (b, heads, 1, d)."""
+
     def select(self, held: Held, query: Tensor, budget: int) -> Selection:
         """Return what a decode step of ``query`` (b, heads, 1, d) attends to: at most ``budget`` tokens a KV head.
 
@@ -121,6 +127,30 @@ class CacheMethod(Config):
             budget: Tokens a KV head.
         """
         return None
+
+    def place(self, held: Held, queries: Tensor, budget: int) -> Placement:
+        """Return where pages lie from now on, of a method that ``places`` them.
+
+        Args:
+            held: What there is, more than the budget.
+            queries: The newest ones (b, heads, w, d).
+            budget: Tokens a KV head.
+        """
+        raise NotImplementedError
+
+    def step(
+        self, held: Held, placement: Placement, query: Tensor, budget: int, number: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what a decode step attends to where pages are placed: keys, values, and which of it counts.
+
+        Args:
+            held: What there is; its keys are not looked at.
+            placement: Where it is.
+            query: (b, heads, 1, d).
+            budget: Tokens a KV head.
+            number: The step since the pages were placed, from 0.
+        """
+        raise NotImplementedError
 
     def limit(self, budget: int, generated: int) -> int:
         """Return the tokens that a decode step may read with so many ``generated`` since the prompt: the budget."""

@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 
 from apportion import __version__
 from apportion._errors import ApportionError
-from apportion.cli import compare, curve, evaluate, generate, hypernet, plan, report, select, tasks, train
+from apportion.cli import compare, curve, evaluate, generate, hypernet, plan, profile, report, select, tasks, train
 
 _PATIENCE = 3.0  # seconds
 _STOPPED = 130  # what typer makes of Ctrl-C, and what shells expect
@@ -37,6 +37,7 @@ for command in (
     evaluate.evaluate,
     generate.generate,
     curve.curve,
+    profile.profile,
     report.report,
 ):
     app.command()(command)

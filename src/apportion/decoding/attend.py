@@ -53,10 +53,15 @@ def attend(
     with torch.no_grad():
         layer.settle(mask)
         layer.forget(mask, prompt=prompt)
+    if layer.place(query, mask):
+        with torch.no_grad():
+            keys, values, valid = layer.step(query, mask)
+        return packed(query, keys, values, valid, scaling), None
     held = layer.held(mask)
     n = held.keys.shape[2]
     if layer.whole or n <= layer.limit or not layer.method.reads_less:
         layer.tell(len(query), n, n)
+        layer.method.look(held, query)
         return packed(query, held.keys, held.values, held.valid, scaling), None
     with torch.no_grad():
         chosen = layer.method.select(held, query, layer.budget)

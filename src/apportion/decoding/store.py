@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from apportion.caches._cache import CacheMethod, Held, KvShape, Rows, Selection, Side, gathered, side_bytes
+from apportion.caches._placement import Placement
 from apportion.decoding.watch import Watch
 
 # Queries at the end of the prompt that methods may look at.
@@ -51,6 +52,8 @@ class Layer(DynamicLayer):
         self.seen = self._prompt = 0
         self._queries: Tensor | None = None
         self.settled = False
+        self.placement: Placement | None = None
+        self._steps = 0
         self.keys: Any = None
         self.values: Any = None
         self.is_initialized = False
@@ -63,6 +66,8 @@ class Layer(DynamicLayer):
         """Add new keys and values (b, kv_heads, m, d), and return views of all that is held."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        if self.placement is not None:
+            return self._placed(key_states, value_states)
         for rows, new in zip(self._rows, (key_states, value_states), strict=True):
             rows.append(new)
         if self.positions is not None:
@@ -74,6 +79,52 @@ class Layer(DynamicLayer):
                 self.method.extend(self.side, key_states, self.seen)
         self.seen += key_states.shape[2]
         return self._views()
+
+    def _placed(self, key_states: Tensor, value_states: Tensor) -> tuple[Tensor, Tensor]:
+        """Add one token where pages are placed; several, as of a further prompt, are added to everything held again."""
+        if key_states.shape[2] > 1:
+            self._gather()
+            return self.update(key_states, value_states)
+        assert self.placement is not None
+        self.placement.append(key_states, value_states)
+        self.method.extend(self.side, key_states, self.seen)
+        self.seen += 1
+        # Attention is told by the layer what it reads; these are the new token's own.
+        self.keys, self.values = key_states, value_states
+        self.keys.layer = self
+        return self.keys, self.values
+
+    def _gather(self) -> None:
+        """Hold everything in one place again."""
+        if self.placement is None:
+            return
+        whole, self.placement, self._steps = self.placement.whole(), None, 0
+        self._rows = (Rows(), Rows())
+        for rows, part in zip(self._rows, whole, strict=True):
+            rows.append(part)
+
+    def place(self, query: Tensor, mask: Tensor | None) -> bool:
+        """Return whether pages are placed; those of more than the budget are, where the method does so."""
+        if self.placement is None and self.method.places and not self.whole and self._rows[0].length > self.budget:
+            newest = query if self._queries is None else torch.cat([self._queries, query], dim=2)[:, :, -_LAST:]
+            with torch.no_grad():
+                self.placement = self.method.place(self.held(mask), newest, self.budget)
+            self._rows = (Rows(), Rows())
+        return self.placement is not None
+
+    def step(self, query: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what a decode step attends to where pages are placed, and tell what that reads and moves."""
+        assert self.placement is not None
+        keys, values, valid = self.method.step(self.held(mask), self.placement, query, self.budget, self._steps)
+        self._steps += 1
+        b, _, k, _ = keys.shape
+        if k > self.limit:
+            raise RuntimeError(f"{type(self.method).__name__} chose {k} tokens of a budget of {self.limit}")
+        self.tell(b, k, self.seen)
+        self.watch.most = max(self.watch.most, k)
+        self.watch.moved += self.placement.moved
+        self.placement.moved = 0
+        return keys, values, valid
 
     def _views(self) -> tuple[Tensor, Tensor]:
         self.keys, self.values = (rows.view() for rows in self._rows)
@@ -100,8 +151,11 @@ class Layer(DynamicLayer):
 
     def held(self, mask: Tensor | None) -> Held:
         """Return what there is; ``mask`` (b, 1, 1, seen) is True where a token counts, None where all do."""
-        keys, values = (rows.view() for rows in self._rows)
-        b, heads, n, _ = keys.shape
+        if self.placement is None:
+            keys, values = (rows.view() for rows in self._rows)
+        else:
+            keys, values = self.keys, self.values
+        b, heads, n = *keys.shape[:2], self.seen if self.placement is not None else keys.shape[2]
         if mask is None:
             valid = None
         elif self.positions is None:
@@ -169,12 +223,12 @@ class Layer(DynamicLayer):
     @property
     def nbytes(self) -> int:
         """Bytes of keys and values that are held."""
-        return sum(rows.nbytes for rows in self._rows)
+        return sum(rows.nbytes for rows in self._rows) if self.placement is None else self.placement.nbytes
 
     @property
     def host_bytes(self) -> int:
         """Bytes of keys and values that are kept elsewhere than on the device."""
-        return 0
+        return 0 if self.placement is None else self.placement.host_bytes
 
     @property
     def side_bytes(self) -> int:
@@ -193,6 +247,7 @@ class Layer(DynamicLayer):
             return
         if self.positions is not None:
             raise ValueError(f"'{type(self.method).__name__.lower()}' has forgotten tokens, and cannot go back")
+        self._gather()
         self.seen += tokens_to_remove
         for rows in self._rows:
             rows.crop(self.seen)
@@ -206,6 +261,8 @@ class Layer(DynamicLayer):
             return
         for rows in self._rows:
             rows.rows(index)
+        if self.placement is not None:
+            self.placement.take(index)
         for name, part in self.side.items():
             if isinstance(part, Rows):
                 part.rows(index)
@@ -215,7 +272,12 @@ class Layer(DynamicLayer):
             self.positions = self.positions.index_select(0, index.to(self.positions.device))
         if self._queries is not None:
             self._queries = self._queries.index_select(0, index.to(self._queries.device))
-        self._views()
+        if self.placement is None:
+            self._views()
+
+    @property
+    def _batch(self) -> int:
+        return len(self._rows[0].view()) if self.placement is None else len(self.placement.table)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Put the rows in the order of the beams that go on."""
@@ -224,11 +286,11 @@ class Layer(DynamicLayer):
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row."""
         if self.is_initialized:
-            rows = torch.arange(len(self._rows[0].view()), device=self.device)
+            rows = torch.arange(self._batch, device=self.device)
             self._take(rows.repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep the rows at ``indices``."""
         if self.is_initialized:
-            rows = torch.arange(len(self._rows[0].view()), device=self.device)
+            rows = torch.arange(self._batch, device=self.device)
             self._take(rows[indices])

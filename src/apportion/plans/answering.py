@@ -19,7 +19,6 @@ from apportion.decoding.engine import Engine
 from apportion.models import KINDS
 from apportion.models.loading import load_tokenizer
 from apportion.models.specs import ModelSpec
-from apportion.plans.recipe import parse_recipe
 from apportion.runs import is_run, read_run
 from apportion.tasks import TasksSpec
 
@@ -71,8 +70,8 @@ def load_answering(place: str | Path) -> Answering:
         run = read_run(path)
         if not run.finished:
             raise ApportionError(f"The run '{path}' is not finished: the same command that began it goes on with it.")
-        recipe = parse_recipe(run.recipe)
-        kind, folder = recipe.model_kind(), path / "model"
+        # The kind alone: where its data were does not matter any more.
+        kind, folder = KINDS.build(run.recipe["kind"], "kind"), path / "model"
         if not kind.answers:
             raise kind.refusal("Answering prompts")
     else:
