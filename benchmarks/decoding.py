@@ -1,6 +1,6 @@
 """Decode steps under a budget, as ratios within one run.
 
-    python benchmarks/decoding.py [--json] [--only fp32,bf16,store,meter] [--threads 2]
+    python benchmarks/decoding.py [--json] [--only fp32,bf16,store,meter] [--threads 1]
 
 A step is what generation does in one layer: the new key and value go into the cache, and the attention function reads it.
 32 query heads, 8 of keys and values, 128 numbers each, batch 1, caches of 8,192 to 32,768 tokens. The arms take turns, and a
@@ -224,7 +224,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--json", action="store_true", help="print one line of JSON")
     options.add_argument("--only", default=",".join(PARTS), help="parts, commas between")
-    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--threads", type=int, default=1, help="more than are idle measure the scheduler")
     options.add_argument("--rounds", type=int, default=31)
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)

@@ -32,7 +32,7 @@ def by_loops(loop, held, other, dtype):
     return out
 
 
-@pytest.mark.parametrize("way", ["dispatched", "loops", "torch"])
+@pytest.mark.parametrize("way", ["dispatched", "loops", "torch", "numpy"])
 def test_all_sixteen_pairs_of_codes_are_as_far_apart_as_they_are(way):
     for a, b in itertools.product(range(4), repeat=2):
         held, asked = (torch.full((1, 1, 8), value) for value in (a, b))
@@ -40,7 +40,12 @@ def test_all_sixteen_pairs_of_codes_are_as_far_apart_as_they_are(way):
         if way == "loops":
             found = by_loops(_loops.hamming3, planes(held), _kernels._unsigned(queries), torch.int32)
         else:
-            found = {"dispatched": _kernels.hamming3, "torch": _kernels.hamming3_by_torch}[way](planes(held), queries)
+            ways = {
+                "dispatched": _kernels.hamming3,
+                "torch": _kernels.hamming3_by_torch,
+                "numpy": _kernels.hamming3_by_numpy,
+            }
+            found = ways[way](planes(held), queries)
         assert found.item() == 8 * abs(a - b), (a, b)
 
 
@@ -61,6 +66,7 @@ def test_distances_are_the_same_integers_everywhere(n, head):
     queries = planes(asked).transpose(1, 2).contiguous()
     assert torch.equal(_kernels.hamming3(planes(held), queries), wanted)
     assert torch.equal(_kernels.hamming3_by_torch(planes(held), queries), wanted)
+    assert torch.equal(_kernels.hamming3_by_numpy(planes(held), queries), wanted)
     few = planes(held[:, :40])
     assert torch.equal(by_loops(_loops.hamming3, few, _kernels._unsigned(queries), torch.int32), wanted[:, :40])
     rows = [sum(literal.distance(held[0, j].tolist(), query.tolist()) for query in asked[0]) for j in range(min(n, 17))]

@@ -1,14 +1,15 @@
 """The inner work of choosing tokens: distances of codes, tables, and the best so many.
 
-By numba's compiled loops where numba is installed and the tensors are a CPU's, by torch with equal results elsewhere. A
-code is a number from 0 to 3 for each coordinate. Its high bits and its low bits are kept apart, as planes: words of up to
-64 coordinates, tokens side by side.
+By numba's compiled loops where numba is installed and the tensors are a CPU's, with equal results by torch or numpy
+elsewhere. A code is a number from 0 to 3 for each coordinate. Its high bits and its low bits are kept apart, as planes: words
+of up to 64 coordinates, tokens side by side.
 """
 
 from __future__ import annotations
 
 import importlib.util
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,7 +72,26 @@ def hamming3(planes: Tensor, queries: Tensor) -> Tensor:
         out = torch.empty(planes.shape[0], planes.shape[2], dtype=torch.int32)
         _loops.hamming3(_whole(planes), _unsigned(queries), planes.shape[2], out.numpy())
         return out
+    if planes.device.type == "cpu":
+        return hamming3_by_numpy(planes, queries)
     return hamming3_by_torch(planes, queries)
+
+
+def hamming3_by_numpy(planes: Tensor, queries: Tensor) -> Tensor:
+    """Return what `hamming3` does, on a CPU by numpy, which counts bits where torch does not."""
+    held, asked = (part.numpy().view(f"u{part.itemsize}") for part in (planes, queries.contiguous()))
+    rows, words, n = len(held), held.shape[1] // 2, held.shape[2]
+    out = np.zeros((rows, n), np.int32)
+    for r in range(rows):
+        high, low = held[r, :words], held[r, words:]
+        ours = (high | low, high, high & low)
+        differing, found = np.empty_like(high), np.empty(high.shape, np.uint8)
+        for query in asked[r]:
+            h, lo = query[:words, None], query[words:, None]
+            for mine, theirs in zip(ours, (h | lo, h, h & lo), strict=True):
+                np.bitwise_count(np.bitwise_xor(mine, theirs, out=differing), out=found)
+                out[r] += found.sum(0, dtype=np.int32)
+    return torch.from_numpy(out)
 
 
 def hamming3_by_torch(planes: Tensor, queries: Tensor) -> Tensor:

@@ -82,13 +82,7 @@ def packed(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor | None, sc
     b, heads, _, d = query.shape
     packed_query = grouped(query, keys.shape[1])
     mask = None if valid is None else valid[:, :, None, :]
-    if keys.device.type == "cpu" and keys.dtype != torch.float32:
-        # Torch's fused attention is slower than its parts in half precision on a CPU.
-        scores = (packed_query @ keys.transpose(2, 3)).float() * (scaling or d**-0.5)
-        scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
-        out = scores.softmax(dim=-1).to(values.dtype) @ values
-    else:
-        out = functional.scaled_dot_product_attention(packed_query, keys, values, attn_mask=mask, scale=scaling)
+    out = functional.scaled_dot_product_attention(packed_query, keys, values, attn_mask=mask, scale=scaling)
     return out.reshape(b, heads, 1, d).transpose(1, 2)
 
 
