@@ -1,8 +1,8 @@
 """The inner work of choosing tokens: distances of codes, tables, and the best so many.
 
 By numba's compiled loops where numba is installed and the tensors are a CPU's, with equal results by torch or numpy
-elsewhere. A code is a number from 0 to 3 for each coordinate. Its high bits and its low bits are kept apart, as planes: words
-of up to 64 coordinates, tokens side by side.
+elsewhere. A code is a number from 0 to 3 for each coordinate. Its high bits and its low bits are kept apart, as planes:
+words of up to 64 coordinates, tokens side by side.
 """
 
 from __future__ import annotations
