@@ -22,6 +22,7 @@ SLOW = (
     "cli/test_output.py",
     "cli/test_processes.py",
     "cli/test_select.py",
+    "contracts/test_caches.py",
     "contracts/test_selections.py",
     "contracts/test_spending.py",
     "outsider/test_outsider.py",
