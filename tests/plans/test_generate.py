@@ -116,7 +116,7 @@ def test_a_curve_has_a_cell_a_method_and_budget_and_the_dense_line(answering, pr
     for cell in others:
         if cell["kv"] == "64 tokens":  # more than any prompt with its answer
             assert cell["score"] == dense["score"] and cell["read_a_step"] == dense["read_a_step"]
-        else:
+        elif cell["name"] == "streaming":  # exact scores take all keys, and more than dense where prompts are short
             assert cell["read_a_step"] < dense["read_a_step"]
 
 
