@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -82,6 +83,11 @@ def shape_of(config: Any) -> KvShape:  # noqa: ANN401 - a transformers config
     )
 
 
+def cache_argument(model: nn.Module) -> str:
+    """Return what a model calls its cache: ``cache`` since transformers 5.24, ``past_key_values`` before."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
 @contextmanager
 def kv_budget(model: nn.Module, method: CacheMethod, kv: str | int | KvLimit | None = None) -> Iterator[BudgetedCache]:
     """Let a model's decode steps read no more of its cache than a budget, within the block.
@@ -92,7 +98,8 @@ def kv_budget(model: nn.Module, method: CacheMethod, kv: str | int | KvLimit | N
         kv: Cached tokens a decode step and KV head: ``256``, ``"16 pages"`` or ``"25%"``; all where None.
 
     Yields:
-        The cache of one batch of requests: ``model.generate(**inputs, past_key_values=cache)``.
+        The cache of one batch of requests: ``model.generate(**inputs, cache=cache)``, before transformers 5.24
+        ``past_key_values=cache``.
 
     Raises:
         ApportionError: No budget, or a model or a budget that the method cannot work with.

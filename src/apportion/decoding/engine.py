@@ -16,7 +16,7 @@ from apportion.budget.inference import InferenceBudget
 from apportion.budget.prices import Prices
 from apportion.budget.served import Meter, Served
 from apportion.caches._cache import CacheMethod
-from apportion.decoding.attach import BudgetedCache, kv_budget
+from apportion.decoding.attach import BudgetedCache, cache_argument, kv_budget
 from apportion.decoding.requests import Request
 
 # New tokens of an answer, where the budget says nothing.
@@ -87,7 +87,7 @@ class Engine:
                 out = self.model.generate(
                     input_ids=ids,
                     attention_mask=mask,
-                    past_key_values=cache,
+                    **{cache_argument(self.model): cache},
                     max_new_tokens=most,
                     pad_token_id=self.tokenizer.pad_token_id,
                     **self.sampling,
