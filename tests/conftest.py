@@ -25,6 +25,7 @@ SLOW = (
     "cli/test_processes.py",
     "cli/test_select.py",
     "cli/test_watch.py",
+    "contracts/test_caches.py",
     "contracts/test_selections.py",
     "contracts/test_spending.py",
     "exports/test_card.py",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from apportion.caches import CACHES, CacheMethod
 from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Mixture
 from apportion.models.specs import LoraSpec, ModelSpec, TokenizerSpec
@@ -75,6 +76,7 @@ def section(title):
         ("mixture", Mixture, MIXTURES, "uniform"),
         ("selection", Selection, SELECTIONS, "all"),
         ("weights", Weighting, WEIGHTS, "uniform"),
+        ("cache", CacheMethod, CACHES, "dense"),
     ],
 )
 def test_every_methods_setting_stands_there_with_its_default(family, base, registry, default):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from apportion.caches import CACHES
 from apportion.mixtures import MIXTURES
 from apportion.objectives import OBJECTIVES
 from apportion.selections import SELECTIONS
@@ -26,7 +27,8 @@ FLOORS = (
     ("exports", "reports", "tasks"),
     ("models", "objectives"),
     ("signals",),
-    ("mixtures", "selections", "weights"),
+    ("mixtures", "selections", "weights", "caches"),
+    ("decoding",),
     ("training", "evaluation"),
     ("plans",),
     ("cli",),
@@ -235,6 +237,7 @@ def test_the_package_imports_only_what_it_asks_for():
         *extras["bm25"],
         *extras["embedding"],
         *extras["evaluate"],
+        *extras["kernels"],
         *extras["minhash"],
         *extras["regmix"],
     ]
@@ -274,7 +277,13 @@ def test_no_file_outgrows_a_reader():
     assert {name: lines for name, lines in long.items() if lines > 400} == {}
 
 
-FAMILIES = {"objectives": OBJECTIVES, "mixtures": MIXTURES, "selections": SELECTIONS, "weights": WEIGHTS}
+FAMILIES = {
+    "caches": CACHES,
+    "objectives": OBJECTIVES,
+    "mixtures": MIXTURES,
+    "selections": SELECTIONS,
+    "weights": WEIGHTS,
+}
 
 
 @pytest.mark.parametrize(("family", "name"), [(family, name) for family, known in FAMILIES.items() for name in known])

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from apportion._lazy import lazily
 
 if TYPE_CHECKING:
-    from apportion import mixtures, models, objectives, selections, signals, weights
+    from apportion import caches, mixtures, models, objectives, selections, signals, weights
     from apportion._errors import ApportionError
     from apportion.budget import Budget, Ledger
-    from apportion.plans.api import compare, evaluate, export, select, train
+    from apportion.decoding.attach import kv_budget
+    from apportion.plans.api import compare, evaluate, export, generate, select, train
     from apportion.reports import write_report
     from apportion.runs import read_run
     from apportion.tasks import TaskCollection, load_tasks
@@ -22,9 +23,12 @@ _HOME = {
     "Budget": "budget",
     "Ledger": "budget",
     "TaskCollection": "tasks",
+    "caches": "",
     "compare": "plans.api",
     "evaluate": "plans.api",
     "export": "plans.api",
+    "generate": "plans.api",
+    "kv_budget": "decoding.attach",
     "load_tasks": "tasks",
     "mixtures": "",
     "models": "",
@@ -43,9 +47,12 @@ __all__ = [
     "Budget",
     "Ledger",
     "TaskCollection",
+    "caches",
     "compare",
     "evaluate",
     "export",
+    "generate",
+    "kv_budget",
     "load_tasks",
     "mixtures",
     "models",

@@ -99,7 +99,8 @@ def test_as_dict_is_the_run_folders_contract():
     ledger.charge("proxy", supervised=1, processed=2, padded=3, flops=4)
     assert ledger.as_dict()["budget"] == {"unit": "supervised", "limit": 60000}
     assert list(ledger.as_dict()["accounts"]) == list(ACCOUNTS)
-    assert ledger.as_dict()["accounts"]["proxy"] == {"supervised": 1, "processed": 2, "padded": 3, "flops": 4.0}
+    kinds = {"thinking": 0, "answer": 0, "inserted": 0}
+    assert ledger.as_dict()["accounts"]["proxy"] == {"supervised": 1, "processed": 2, "padded": 3, "flops": 4.0} | kinds
 
 
 def test_a_state_is_a_copy():

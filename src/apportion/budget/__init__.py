@@ -4,7 +4,24 @@ The price of a pass is in ``apportion.models.flops``, which needs torch and is n
 """
 
 from apportion.budget.budget import Budget, Unit
+from apportion.budget.inference import InferenceBudget, KvLimit
 from apportion.budget.ledger import ACCOUNTS, Account, Ledger, Spent
 from apportion.budget.prices import Cost, Prices, Work
+from apportion.budget.served import Meter, Served, charge
 
-__all__ = ["ACCOUNTS", "Account", "Budget", "Cost", "Ledger", "Prices", "Spent", "Unit", "Work"]
+__all__ = [
+    "ACCOUNTS",
+    "Account",
+    "Budget",
+    "Cost",
+    "InferenceBudget",
+    "KvLimit",
+    "Ledger",
+    "Meter",
+    "Prices",
+    "Served",
+    "Spent",
+    "Unit",
+    "Work",
+    "charge",
+]

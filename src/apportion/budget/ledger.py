@@ -12,6 +12,8 @@ from apportion.budget.budget import Budget
 
 Account = Literal["train", "validation", "meta", "proxy", "select", "evaluate", "generate"]
 ACCOUNTS: tuple[Account, ...] = get_args(Account)
+# Generated tokens are counted apart, by kind.
+KINDS = ("thinking", "answer", "inserted")
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,17 @@ class Spent:
     """One account's total.
 
     ``supervised``: positions with a label; ``processed``: supervised and prompt positions; ``padded``: all positions of
-    the batch, padding included, so padded >= processed >= supervised. ``flops`` as in ``models.flops``.
+    the batch, padding included, so padded >= processed >= supervised. ``flops`` as in ``models.flops``. ``thinking``,
+    ``answer`` and ``inserted`` are generated tokens by kind, of which processed counts all but each request's last.
     """
 
     supervised: int = 0
     processed: int = 0
     padded: int = 0
     flops: float = 0.0
+    thinking: int = 0
+    answer: int = 0
+    inserted: int = 0
 
 
 class Ledger:
@@ -50,23 +56,31 @@ class Ledger:
         """
         self._before = self.used
 
-    def charge(self, account: Account, *, supervised: int, processed: int, padded: int, flops: float) -> None:
+    def charge(
+        self, account: Account, *, supervised: int, processed: int, padded: int, flops: float, **kinds: int
+    ) -> None:
         """Add one pass, or several, to an account.
 
+        Args:
+            account: Its name.
+            supervised: Positions with a label.
+            processed: Positions without padding.
+            padded: All positions.
+            flops: FLOPs.
+            **kinds: ``thinking``, ``answer`` and ``inserted`` tokens, where text was generated.
+
         Raises:
-            ValueError: An unknown account, a negative or non-finite amount, a token count that is not an int, or
+            ValueError: An unknown account or kind, a negative or non-finite amount, a token count that is not an int, or
                 counts that are not padded >= processed >= supervised. The ledger is left as it was.
         """
         if account not in self._spent:
             raise ValueError(f"Unknown account '{account}'{nearest(account, ACCOUNTS)}.")
-        _check(supervised, processed, padded, flops)
-        before = self._spent[account]
-        self._spent[account] = Spent(
-            before.supervised + supervised,
-            before.processed + processed,
-            before.padded + padded,
-            before.flops + float(flops),
+        _check(supervised, processed, padded, flops, **kinds)
+        before, amounts = (
+            asdict(self._spent[account]),
+            asdict(Spent(supervised, processed, padded, float(flops), **kinds)),
         )
+        self._spent[account] = Spent(**{key: before[key] + amount for key, amount in amounts.items()})
 
     def spent(self, account: Account) -> Spent:
         """Return one account's total.
@@ -138,8 +152,11 @@ class Ledger:
         self._spent = {account: Spent(**state["accounts"][account]) for account in ACCOUNTS}
 
 
-def _check(supervised: int, processed: int, padded: int, flops: float) -> None:
-    for name, tokens in (("supervised", supervised), ("processed", processed), ("padded", padded)):
+def _check(supervised: int, processed: int, padded: int, flops: float, **kinds: int) -> None:
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(f"Unknown kind of token '{kind}'{nearest(kind, KINDS)}")
+    for name, tokens in (("supervised", supervised), ("processed", processed), ("padded", padded), *kinds.items()):
         if type(tokens) is not int:  # neither bool nor a numpy scalar: the ledger is written as JSON
             raise ValueError(f"'{name}' must be an int, not {tokens!r}")
         if tokens < 0:

@@ -17,7 +17,21 @@ from typer.exceptions import TyperException
 
 from apportion import __version__
 from apportion._errors import ApportionError
-from apportion.cli import compare, evaluate, export, hypernet, init, plan, report, select, tasks, train
+from apportion.cli import (
+    compare,
+    curve,
+    evaluate,
+    export,
+    generate,
+    hypernet,
+    init,
+    plan,
+    profile,
+    report,
+    select,
+    tasks,
+    train,
+)
 
 _PATIENCE = 3.0  # seconds
 _STOPPED = 130  # what typer makes of Ctrl-C, and what shells expect
@@ -36,6 +50,9 @@ for command in (
     compare.compare,
     select.select,
     evaluate.evaluate,
+    generate.generate,
+    curve.curve,
+    profile.profile,
     report.report,
     export.export,
 ):
@@ -69,6 +86,8 @@ def main() -> None:
         stopped += " The same command goes on from the last checkpoint."
     elif arguments[0] == "select":
         stopped += " The same command goes on with what is not scored yet."
+    elif arguments[0] in ("generate", "curve"):
+        stopped += " The same command goes on with what is not answered yet."
     elif arguments[0] == "evaluate":
         stopped += " The same command goes on with the tasks that are left."
     try:

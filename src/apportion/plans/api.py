@@ -11,11 +11,16 @@ from typing import Any
 from apportion._config import validate
 from apportion._errors import ApportionError
 from apportion._ranks import rank
+from apportion.budget import InferenceBudget
+from apportion.caches import CacheMethod
+from apportion.decoding.engine import Answered
+from apportion.decoding.requests import requests_of
 from apportion.evaluation.spec import EvaluateSpec
 from apportion.mixtures import MIXTURES
 from apportion.mixtures._mixture import Mixture
 from apportion.models import KINDS
 from apportion.objectives import OBJECTIVES
+from apportion.plans.answering import cache_method, load_answering
 from apportion.plans.arms import arms_of
 from apportion.plans.compare import Comparison, compare_recipe
 from apportion.plans.evaluate import Evaluated, evaluate_run
@@ -190,6 +195,45 @@ def evaluate(
     return evaluate_run(
         path, None if tasks is None else validate(EvaluateSpec, {"tasks": tasks, **settings}, "evaluate")
     )
+
+
+def generate(
+    model: Run | str | Path,
+    prompts: Sequence[str | Mapping[str, Any]],
+    *,
+    cache: CacheMethod | str | Mapping[str, Any] = "dense",
+    kv: str | int | None = None,
+    answer: int = 128,
+    batch_size: int = 1,
+    seed: int = 0,
+    **sampling: Any,  # noqa: ANN401
+) -> list[Answered]:
+    """Answer prompts under a budget of what each decode step reads of its cache.
+
+    Args:
+        model: What `train` returned, a run folder, or a model's folder or Hub name.
+        prompts: Texts, or mappings with ``prompt`` or ``messages``.
+        cache: How the cache is read: a method, its name, or a mapping with a ``type``.
+        kv: Cached tokens a decode step and KV head: ``256``, ``"16 pages"`` or ``"25%"``; all where None.
+        answer: Longest answer, in tokens.
+        batch_size: Requests at once.
+        seed: Of draws.
+        **sampling: What transformers' ``generate`` takes: ``do_sample``, ``temperature``, ``num_beams``, ...
+
+    Returns:
+        For each prompt its ``text``, its ``ids``, and in ``served`` what it took: tokens by kind, bytes, FLOPs and seconds.
+
+    Raises:
+        ApportionError: A model that does not load, a prompt that is too long, or a budget that the method cannot keep.
+
+    Cost: in each answer; no ledger is charged.
+    """
+    answering = load_answering(model.path if isinstance(model, Run) else model)
+    budget = InferenceBudget.parse({"kv": kv, "answer": answer})
+    rows = [{"prompt": prompt} if isinstance(prompt, str) else dict(prompt) for prompt in prompts]
+    requests = requests_of(rows, answering.tokenizer, budget, answering.positions)
+    engine = answering.engine(cache_method(cache), budget, batch_size=batch_size, sampling=sampling)
+    return [answered for batch in engine.answer(requests, seed=seed) for answered in batch]
 
 
 def _values(model: Model, tasks: Tasks, budget: object, blocks: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ __all__ = [
     "power",
     "several",
     "signed",
+    "size",
     "span",
     "tick",
 ]
@@ -39,6 +40,16 @@ def flops(value: float | None) -> str:
     if round(mantissa, 1) >= 10:
         mantissa, exponent = mantissa / 10, exponent + 1
     return f"{mantissa:.1f}{power(exponent)}"
+
+
+def size(bytes_held: float | None) -> str:
+    """Return bytes in powers of a thousand: 1.2 MB."""
+    if bytes_held is None:
+        return NONE
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if bytes_held >= scale:
+            return f"{bytes_held / scale:.3g} {unit}"
+    return f"{bytes_held:.0f} bytes"
 
 
 def power(exponent: int) -> str:

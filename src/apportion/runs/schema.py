@@ -15,12 +15,18 @@ SCHEMA = 1
 
 
 class Spent(TypedDict):
-    """What one account was charged: tokens by kind (``padded`` counts the padding too) and FLOPs."""
+    """What one account was charged: tokens by kind (``padded`` counts the padding too) and FLOPs.
+
+    The last three are generated tokens; ledgers of older versions have none.
+    """
 
     supervised: int
     processed: int
     padded: int
     flops: float
+    thinking: NotRequired[int]
+    answer: NotRequired[int]
+    inserted: NotRequired[int]
 
 
 class HistoryRecord(TypedDict):

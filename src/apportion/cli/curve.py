@@ -1,0 +1,76 @@
+"""`apportion curve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from apportion._errors import ApportionError
+from apportion.cli._options import Json, listed, print_json, quiet_libraries
+from apportion.cli.generate import BatchSize, ModelOrRun, Prompts
+
+
+def curve(
+    model: ModelOrRun,
+    prompts: Prompts,
+    kv: Annotated[str, typer.Option(help="Budgets by comma: 16,32,64 or '1 pages,2 pages' or 10%,25%.")],
+    caches: Annotated[str, typer.Option(help="How the cache is read, by comma.")] = "streaming,quest,adamas,flexicache",
+    answer: Annotated[str, typer.Option(help="Longest answer, in tokens.")] = "64",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The JSON file. [default: curve.json in the run, or here]")
+    ] = None,
+    batch_size: BatchSize = 1,
+    as_json: Json = False,
+) -> None:
+    """Score answers against what is read of the cache, by method.
+
+    The dense line is beside. Rows with a 'reference' are judged by it; without, answers are compared with the dense ones. Stopped, the same command
+    goes on. Of a run the curve stands in its report.
+    """
+    from apportion.budget import InferenceBudget, KvLimit
+
+    budget = InferenceBudget.parse({"answer": answer})
+    try:
+        limits = [KvLimit.parse(part) for part in listed(kv)]
+    except ValueError as error:
+        raise ApportionError(f"'--kv {kv}': {error}.") from None
+    names = listed(caches)
+    if not limits or not names:
+        raise ApportionError("A curve takes at least one budget with --kv and one method with --caches.")
+    from apportion.plans.answering import cache_method, load_answering
+    from apportion.plans.curve import FILE, curve_file
+    from apportion.plans.progress import counted
+    from apportion.runs import is_run
+
+    quiet_libraries()
+    methods = {name: cache_method(name) for name in names if name != "dense"}
+    file = out or (Path(model) / FILE if Path(model).is_dir() and is_run(model) else Path(FILE))
+    answering = load_answering(model)
+    settings: dict[str, Any] = {"methods": methods, "limits": limits, "budget": budget, "batch_size": batch_size}
+    if as_json:
+        print_json(curve_file(answering, prompts, file, **settings).record)
+        return
+    with counted("answering", "cells") as told:
+        done = curve_file(answering, prompts, file, told=told, **settings)
+    _print(done.record, done.path)
+
+
+def _print(record: dict[str, Any], path: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from apportion.reports import words
+
+    console = Console(highlight=False)
+    table = Table("cache", "budget", record["settings"]["metric"], "read a step", "cache at most")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for cell in record["cells"]:
+        error = f" ± {cell['error']:.3f}" if cell["error"] is not None else ""
+        budget = "all" if cell["kv"] == "None" else cell["kv"]
+        sizes = (words.size(cell["read_a_step"]), words.size(cell["resident_peak"]))
+        table.add_row(cell["name"], budget, f"{cell['score']:.3f}{error}", *sizes)
+    console.print(table)
+    console.print(f"Curve: {path}", markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Requests answered under a budget."""
