@@ -16,7 +16,7 @@ from tests.tiny import ARCHITECTURES, tiny_model
 
 NEW = 32
 # What keeps some of its pages elsewhere has accounts of its own: tests/caches/test_flexicache.py.
-HELD = [name for name in METHODS if not CACHES.get(name).places]
+HELD = [name for name in METHODS if not method_of(name).places]
 KINDS = ("plain", "padding", "beams", "heads alike", "one head", "chunks")
 
 
