@@ -22,8 +22,8 @@ PAIR, KEY, VALUE, FILLER = 0, KEYS * VALUES, KEYS * VALUES + KEYS, KEYS * VALUES
 VOCABULARY = FILLER + FILLERS
 
 # Context lengths and optimizer steps of the curriculum, with sequences a step.
-CURRICULUM = ((32, 700, 64), (64, 150, 48), (128, 150, 24), (256, 100, 12))
-CURRICULUM += ((512, 80, 6), (1024, 60, 3), (2048, 50, 2), (4096, 50, 1))
+CURRICULUM = ((32, 1500, 64), (64, 300, 48), (128, 250, 24), (256, 150, 12))
+CURRICULUM += ((512, 100, 6), (1024, 80, 3), (2048, 80, 2), (4096, 100, 1))
 LONGEST = 16384
 MODELS = {
     "llama": {"model_type": "llama"},
@@ -99,7 +99,10 @@ def train(kind: str, seed: int, say: Callable[[str], None] = print) -> Any:  # n
             for group in optimizer.param_groups:
                 group["lr"] = 5e-3 * min(1.0, (step + 1) / 20) * min(1.0, (64 / length) ** 0.5)
             ids, labels = (
-                torch.from_numpy(part) for part in sequences(rng, count, length, int(rng.integers(2, pairs + 1)))
+                torch.from_numpy(part)
+                for part in sequences(
+                    rng, count, length, int(rng.integers(2 if length < 128 else pairs // 2, pairs + 1))
+                )
             )
             asked = labels[:, 1:] != -100
             hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][asked]
