@@ -1,15 +1,18 @@
 """Decode steps under a budget, as ratios within one run.
 
-    python benchmarks/decoding.py [--json] [--only fp32,bf16,store,meter] [--threads 1]
+    python benchmarks/decoding.py [--json] [--only fp32,bf16,store,meter,flexicache] [--threads 1]
 
 A step is what generation does in one layer: the new key and value go into the cache, and the attention function reads it.
-32 query heads, 8 of keys and values, 128 numbers each, batch 1, caches of 8,192 to 32,768 tokens. The arms take turns, and a
-figure is the ratio of what each takes in its fastest tenth: other work on a machine adds to a time and takes nothing away.
-``adamas_speedup`` and ``quest_speedup``: packed dense attention over our
-buffers, by the method reading 256 tokens. Beside them, ``..._over_stock``: transformers' own cache and attention, and
-``..._over_best``: the faster of packed attention and of plain products, over buffers. ``dense_store_vs_dynamic_cache``: our
-dense step over the same attention behind transformers' cache, 32k tokens. ``meter_overhead``: a decode step of a model of
-0.2M parameters with a meter over one without.
+32 query heads, 8 of keys and values, 128 numbers each, batch 1, caches of 8,192 to 32,768 tokens. The arms take turns, and
+a figure is the ratio of their medians.
+
+- ``adamas_speedup``, ``quest_speedup``: packed dense attention over our buffers, by the method reading 256 tokens. Beside
+  them ``..._over_stock``: transformers' own cache and attention, and ``..._over_best``: the faster of packed attention and
+  of plain products, over buffers.
+- ``dense_store_vs_dynamic_cache``: our dense step over the same attention behind transformers' cache, 32k tokens.
+- ``meter_overhead``: a decode step of a model of 0.2M parameters with a meter over one without.
+- ``flexicache_resident_ratio``, ``flexicache_read_ratio``: bytes on the device and bytes read a step over dense, at 20,000
+  tokens and 64 pages, from the tensors; beside them what the formulas say.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from apportion.budget.served import Meter
-from apportion.caches import Adamas, Dense, Quest
+from apportion.caches import Adamas, Dense, Flexicache, Quest
 from apportion.caches._cache import CacheMethod, KvShape, grouped
 from apportion.decoding.attach import kv_budget
 from apportion.decoding.attend import attend, packed
@@ -122,7 +125,7 @@ def fused(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def in_turns(steps: dict[str, Step], rounds: int) -> dict[str, float]:
-    """Return the seconds of each step, the 10th percentile over rounds; the first three are not counted."""
+    """Return the seconds of each step, the median over rounds; the first three are not counted."""
     found: dict[str, list[float]] = {name: [] for name in steps}
     for done in range(rounds + 3):
         for name, step in steps.items():
@@ -130,7 +133,7 @@ def in_turns(steps: dict[str, Step], rounds: int) -> dict[str, float]:
             step()
             if done >= 3:
                 found[name].append(time.perf_counter() - started)
-    return {name: statistics.quantiles(seconds, n=10)[0] for name, seconds in found.items()}
+    return {name: statistics.median(seconds) for name, seconds in found.items()}
 
 
 def ratio(above: float, below: float) -> float:
@@ -212,11 +215,39 @@ def meter(rounds: int) -> dict[str, Any]:
     return {"meter_overhead": ratio(times["with"], times["without"])}
 
 
+def flexicache(rounds: int) -> dict[str, Any]:
+    """Count bytes over two intervals of decode steps; nothing is timed."""
+    n, pages, method = 20_000, 64, Flexicache(unstable=0.25, dense_layers=0)
+    shape, watch = KvShape(1, HEADS, KV_HEADS, HEAD, 4), Watch()
+    layer = Layer(method, 0, shape, lambda seen: min(pages * method.page, seen), watch)
+    torch.manual_seed(0)
+    layer.update(*(torch.randn(1, KV_HEADS, n, HEAD) for _ in range(2)))
+    layer.ask(torch.randn(1, HEADS, 32, HEAD))
+    module, drawn, dense, steps = Module(), news(torch.float32), 0, 2 * method.interval
+    for _ in range(steps):
+        query, key, value = next(drawn)
+        keys, values = layer.update(key, value)
+        attend(module, query, keys, values, None, scaling=HEAD**-0.5)
+        dense += layer.seen * shape.token_bytes
+    held, whole = -(-layer.seen // method.page), layer.seen * shape.token_bytes
+    bounds = 1 / method.page
+    often = method.unstable + (1 - method.unstable) / method.interval
+    kept = method.unstable + (1 - method.unstable) * pages / held
+    return {
+        "flexicache_resident_ratio": ratio(layer.nbytes + layer.side_bytes, whole),
+        "flexicache_resident_formula": round(kept + bounds, 3),
+        "flexicache_resident_without_bounds": ratio(layer.nbytes, whole),
+        "flexicache_read_ratio": ratio(watch.read, dense),
+        "flexicache_read_formula": round(pages * method.page / layer.seen + often * bounds, 3),
+    }
+
+
 PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "fp32": lambda rounds: speedups(torch.float32, "", rounds),
     "bf16": lambda rounds: speedups(torch.bfloat16, "_bf16", rounds),
     "store": store,
     "meter": lambda rounds: meter(10 * rounds),
+    "flexicache": flexicache,
 }
 
 

@@ -52,9 +52,15 @@ def answers(path):
     return {file.name: file.read_bytes() for file in (path / "evaluation").iterdir()}
 
 
+COLUMNS = ("supervised", "processed", "padded", "flops")
+
+
 def summed(found):
-    keys = ("supervised", "processed", "padded", "flops")
-    return {key: sum(task["spent"][key] for task in found.values()) for key in keys}
+    return {key: sum(task["spent"][key] for task in found.values()) for key in COLUMNS}
+
+
+def charged(run):
+    return {key: ledger(run)["accounts"]["evaluate"][key] for key in COLUMNS}
 
 
 def test_in_a_recipe_and_afterwards_are_the_same(tmp_path, tasks):
@@ -65,7 +71,7 @@ def test_in_a_recipe_and_afterwards_are_the_same(tmp_path, tasks):
     assert answers(inside.path) == answers(after.path)
     assert weights(inside) == weights(after)
     accounts = [ledger(run)["accounts"] for run in (inside, after)]
-    assert accounts[0] == accounts[1] and accounts[0]["evaluate"] == summed(scores(inside.path))
+    assert accounts[0] == accounts[1] and charged(inside) == summed(scores(inside.path))
     assert accounts[0]["evaluate"]["flops"] > 0
 
 
@@ -95,7 +101,7 @@ def test_what_is_there_is_not_asked_again(tmp_path, tasks, monkeypatch):
     assert ap.evaluate(done, tasks).asked == 1 and asked == ["writing"]
     assert ap.evaluate(done, tasks).asked == 0 and asked == ["writing"]
     assert scores(done.path)["choices"] == before["choices"]
-    assert ledger(done)["accounts"]["evaluate"] == summed(scores(done.path))
+    assert charged(done) == summed(scores(done.path))
 
 
 def test_measured_in_another_way_it_is_asked_again_and_both_are_charged(tmp_path, tasks):
@@ -105,7 +111,7 @@ def test_measured_in_another_way_it_is_asked_again_and_both_are_charged(tmp_path
     ap.evaluate(done, tasks[1])
     second = summed(scores(done.path))
     assert second["flops"] > first["flops"]
-    for key, spent in ledger(done)["accounts"]["evaluate"].items():
+    for key, spent in charged(done).items():
         assert spent == first[key] + second[key]
     ap.evaluate(done, tasks[0])
     assert ledger(done)["accounts"]["evaluate"]["processed"] > first["processed"] + second["processed"]
@@ -130,8 +136,8 @@ def test_while_training_goes_on_they_are_noted_and_change_nothing(tmp_path, task
     noted = [record for record in history(asked) if "evaluation" in record]
     assert len(noted) == 2 and noted[0]["step"] == 0
     assert all(set(record["evaluation"]) == {"choices", "writing"} for record in noted)
-    charged = [record["spent"].get("evaluate", {"flops": 0.0})["flops"] for record in history(asked)]
-    assert charged == sorted(charged) and 0 < charged[-1] < ledger(asked)["accounts"]["evaluate"]["flops"]
+    spent = [record["spent"].get("evaluate", {"flops": 0.0})["flops"] for record in history(asked)]
+    assert spent == sorted(spent) and 0 < spent[-1] < ledger(asked)["accounts"]["evaluate"]["flops"]
     drop = ("evaluation", "spent", "seconds")
     same = [[{k: v for k, v in r.items() if k not in drop} for r in history(r_)] for r_ in (plain, asked)]
     assert same[0] == same[1]
