@@ -7,6 +7,7 @@ from apportion._errors import ApportionError
 from apportion.budget import InferenceBudget, Served
 from apportion.budget.prices import Work
 from apportion.caches import CACHES, Dense, Streaming
+from apportion.decoding.attach import cache_argument, kv_budget
 from apportion.decoding.engine import Engine
 from apportion.decoding.requests import read_prompts, requests_of
 from apportion.models.flops import ModelFlops
@@ -103,6 +104,13 @@ def test_draws_follow_from_the_seed_and_the_place_alone():
     rest = [one.ids for batch in engine.answer(requests, seed=3, start=2) for one in batch]
     other = [one.ids for batch in engine.answer(requests, seed=4) for one in batch]
     assert whole[2:] == rest and whole != other
+
+
+def test_a_cache_of_another_model_is_refused():
+    mine, other = endless(), model(hidden=64)
+    said = pytest.raises(ApportionError, match="of a model with 2 KV heads of 8, and was given to one with 2 of 16")
+    with kv_budget(mine, Dense()) as cache, kv_budget(other, Dense()), said:
+        other(input_ids=torch.tensor([[5, 6]]), **{cache_argument(other): cache})
 
 
 def test_records_add_up():

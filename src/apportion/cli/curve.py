@@ -26,8 +26,8 @@ def curve(
 ) -> None:
     """Score answers against what is read of the cache, by method.
 
-    The dense line is beside. Rows with a 'reference' are judged by it; without, answers are compared with the dense ones. Stopped, the same command
-    goes on. Of a run the curve stands in its report.
+    The dense line is beside. Rows with a 'reference' are judged by it; without, answers are compared with the dense ones.
+    Stopped, the same command goes on. Of a run the curve stands in its report.
     """
     from apportion.budget import InferenceBudget, KvLimit
 

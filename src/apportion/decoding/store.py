@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+from apportion._errors import ApportionError
 from apportion.caches._cache import CacheMethod, Held, KvShape, Rows, Selection, Side, gathered, side_bytes
 from apportion.caches._placement import Placement
 from apportion.decoding.watch import Watch
@@ -59,7 +60,17 @@ class Layer(DynamicLayer):
         self.is_initialized = False
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Note the device; buffers are made as they are needed."""
+        """Note the device; buffers are made as they are needed.
+
+        Raises:
+            ApportionError: Keys of another model than the cache was made for.
+        """
+        heads, head = key_states.shape[1], key_states.shape[3]
+        if (heads, head) != (self.shape.kv_heads, self.shape.head):
+            raise ApportionError(
+                f"This cache is of a model with {self.shape.kv_heads} KV heads of {self.shape.head}, and was given to one "
+                f"with {heads} of {head}: make one for each model."
+            )
         self.device, self.dtype, self.is_initialized = key_states.device, key_states.dtype, True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401
