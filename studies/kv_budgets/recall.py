@@ -6,7 +6,6 @@ value, which is the next token. What a model has to do is one look-up, at a dist
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ VOCABULARY = FILLER + FILLERS
 # Context lengths and optimizer steps of the curriculum, with sequences a step.
 CURRICULUM = ((32, 1500, 64), (64, 300, 48), (128, 250, 24), (256, 150, 12))
 CURRICULUM += ((512, 100, 6), (1024, 80, 3), (2048, 80, 2), (4096, 100, 1))
+# At the end, with a new optimizer: contexts of mostly fillers, asked in their last eighth, as the study asks.
+LAST = (4096, 80, 1)
 LONGEST = 16384
 MODELS = {
     "llama": {"model_type": "llama"},
@@ -31,17 +32,19 @@ MODELS = {
 }
 
 
-def sequences(rng: np.random.Generator, count: int, length: int, pairs: int) -> tuple[np.ndarray, np.ndarray]:
+def sequences(
+    rng: np.random.Generator, count: int, length: int, pairs: int, before: float = 0.5
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw training sequences (count, length) and their labels, -100 where nothing is asked.
 
-    Half of what is not a pair asks: a key that was paired before, and its value.
+    Pairs stand in the first part, ``before`` of the sequence; behind it keys that were paired ask, each before its value.
     """
     ids = FILLER + rng.integers(0, FILLERS, (count, length))
     labels = np.full((count, length), -100)
     for row in range(count):
         keys = rng.permutation(KEYS)[:pairs]
         values = rng.integers(0, VALUES, pairs)
-        first = max(length // 2, pairs)
+        first = max(int(before * length), pairs)
         places = np.sort(rng.choice(first, pairs, replace=False))
         ids[row, places] = PAIR + keys * VALUES + values
         at = first
@@ -89,44 +92,70 @@ def build(kind: str, seed: int) -> Any:  # noqa: ANN401 - a transformers model
 
 
 def train(kind: str, seed: int, say: Callable[[str], None] = print) -> Any:  # noqa: ANN401
-    """Train the model through the curriculum; some minutes on two cores."""
-    model, rng, started = build(kind, seed), np.random.default_rng([11, seed]), time.monotonic()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.01, betas=(0.9, 0.98))
+    """Train the model through the curriculum; some ten minutes on a core."""
+    model, rng = build(kind, seed), np.random.default_rng([11, seed])
+    optimizer = _optimizer(model)
     for length, steps, count in CURRICULUM:
-        pairs = min(KEYS, length * 3 // 8)
-        right = torch.zeros(())
-        for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = 5e-3 * min(1.0, (step + 1) / 20) * min(1.0, (64 / length) ** 0.5)
-            ids, labels = (
-                torch.from_numpy(part)
-                for part in sequences(
-                    rng, count, length, int(rng.integers(2 if length < 128 else pairs // 2, pairs + 1))
-                )
-            )
-            asked = labels[:, 1:] != -100
-            hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][asked]
-            logits, wanted = model.lm_head(hidden), labels[:, 1:][asked]
-            loss = functional.cross_entropy(logits, wanted)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            right = (logits.detach().argmax(-1) == wanted).float().mean()
-        say(f"{kind} seed {seed}, {length} tokens: {float(right):.3f} right, {time.monotonic() - started:.0f} s")
-    return model.eval()
+        right = stage(model, optimizer, rng, (length, steps, count), 0.5)
+        say(f"{kind} seed {seed}, {length} tokens: {right:.3f} right")
+    return model
+
+
+def lengthen(model: Any, seed: int, say: Callable[[str], None] = print) -> Any:  # noqa: ANN401
+    """Train a model that went through the curriculum on contexts as the study asks them."""
+    right = stage(model, _optimizer(model), np.random.default_rng([12, seed]), LAST, 0.875)
+    say(f"seed {seed}, {LAST[0]} tokens asked at the end: {right:.3f} right")
+    return model
+
+
+def _optimizer(model: Any) -> torch.optim.Optimizer:  # noqa: ANN401
+    return torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.01, betas=(0.9, 0.98))
+
+
+def stage(
+    model: Any,  # noqa: ANN401
+    optimizer: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    of: tuple[int, int, int],
+    before: float,
+) -> float:
+    """Train on sequences of one length, and return the share of right answers in the last ten steps."""
+    length, steps, count = of
+    pairs, right = min(KEYS, length * 3 // 8), []
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 5e-3 * min(1.0, (step + 1) / 20) * min(1.0, (64 / length) ** 0.5)
+        drawn = int(rng.integers(2 if length < 128 else pairs // 2, pairs + 1))
+        ids, labels = (torch.from_numpy(part) for part in sequences(rng, count, length, drawn, before))
+        asked = labels[:, 1:] != -100
+        hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][asked]
+        logits, wanted = model.lm_head(hidden), labels[:, 1:][asked]
+        loss = functional.cross_entropy(logits, wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        right.append(float((logits.detach().argmax(-1) == wanted).float().mean()))
+    return sum(right[-10:]) / len(right[-10:])
 
 
 def trained(kind: str, seed: int, folder: Path) -> Any:  # noqa: ANN401
-    """Return the trained model, from ``folder`` where it is there already."""
-    file = folder / f"{kind}-{seed}.safetensors"
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.clone() for name, tensor in train(kind, seed).state_dict().items()}
-        save_file(weights, file)
+    """Return the trained model, from ``folder`` as far as it is there already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first, last = (folder / f"{kind}-{seed}{end}.safetensors" for end in ("", "-long"))
     model = build(kind, seed)
-    model.load_state_dict(load_file(file))
+    if not last.exists():
+        if not first.exists():
+            save(train(kind, seed), first)
+        model.load_state_dict(load_file(first))
+        save(lengthen(model, seed), last)
+    model.load_state_dict(load_file(last))
     return model.eval()
+
+
+def save(model: Any, file: Path) -> None:  # noqa: ANN401
+    """Write a model's weights."""
+    save_file({name: tensor.clone() for name, tensor in model.state_dict().items()}, file)
 
 
 if __name__ == "__main__":

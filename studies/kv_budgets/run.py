@@ -30,7 +30,7 @@ from apportion.plans.run import run_recipe
 HERE = Path(__file__).parent
 MODELS = Path("runs/kv_budgets")
 BUDGETS = (16, 32, 64, 128, 256)
-PAIRS, ASKED, CONTEXTS = 64, 32, 16
+PAIRS, ASKED, CONTEXTS = 32, 32, 16
 # Every arm is run with all layers under the budget; those below with the first one whole too, as a warning.
 ARMS: dict[str, dict[str, Any]] = {
     "exact": {"type": "exact"},
