@@ -103,7 +103,7 @@ def _done(file: Path, settings: Mapping[str, Any], batch_size: int) -> int:
         held = json.loads(beside(file).read_text("utf-8"))
     except (OSError, ValueError):
         held = None
-    if held is None or held.get("settings") != json.loads(json.dumps(settings)):
+    if not isinstance(held, dict) or held.get("settings") != json.loads(json.dumps(settings)):
         raise ApportionError(f"'{file}' is there already, and holds no answers that these go on with: give a new file.")
     lines = file.read_bytes().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
