@@ -96,6 +96,8 @@ def budgeted_cache(config: Any, method: CacheMethod, kv: str | int | KvLimit | N
         raise ApportionError(f"'kv' is {kv!r}: {error}.") from None
     if limit is not None and limit.unit == "pages" and method.page_size is None:
         raise method.refusal("has no pages: give the budget in tokens")
+    if limit is not None and limit.unit == "%" and method.places:
+        raise method.refusal("keeps as many pages on the device from the prompt on: give the budget in tokens or pages")
     cache = BudgetedCache(config, method, limit)
     if limit is not None and limit.unit != "%":
         method.check(cache.shape, limit.tokens(1, method.page_size))

@@ -74,8 +74,8 @@ def curve_file(
     begun: CurveRecord = {"settings": settings, "device": answering.device, "cells": []}
     record = _held(Path(out), settings) or begun
     for method in methods.values():
-        for each in limits:
-            _check(answering, method, each)
+        for each in limits:  # refused before any is answered
+            answering.engine(method, budget.model_copy(update={"kv": each}))
     wanted: list[tuple[str, CacheMethod, KvLimit | None]] = [
         ("dense", CACHES.build("dense"), None),
         *((n, m, limit) for n, m in methods.items() for limit in limits),
@@ -100,14 +100,6 @@ def curve_file(
     if told is not None:
         told(len(wanted), len(wanted))
     return Curve(Path(out), record)
-
-
-def _check(answering: Answering, method: CacheMethod, limit: KvLimit) -> None:
-    """Refuse a pair that cannot be, before any is answered."""
-    from apportion.decoding.attach import kv_budget
-
-    with kv_budget(answering.model, method, limit):
-        pass
 
 
 def _exact(answered: Answered) -> float:
