@@ -2,12 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from tests.cli.command import ask, contents
+from tests.cli.command import ask, contents, ended, start, wait_for
 from tests.plans.test_evaluating import COMMAND, killed_when
 from tests.training.hypernets import hyper
 from tests.training.runs import run
@@ -214,8 +215,8 @@ def timeless(file):
     ],
 )
 def test_killed_the_same_command_ends_as_never_killed(finished, tmp_path, command, name, there):
-    many = written(tmp_path / "many.jsonl", [{"prompt": f"copy {'abcd' * (i % 5 + 1)}"} for i in range(40)])
-    options = {"generate": ["--kv", "8", "--cache", "streaming"], "curve": ["--kv", "8,9,10,12,16"]}[command]
+    many = written(tmp_path / "many.jsonl", [{"prompt": f"copy {'abcd' * (i % 5 + 1)}"} for i in range(24)])
+    options = {"generate": ["--kv", "8", "--cache", "streaming"], "curve": ["--kv", "8,12,16"]}[command]
     options += ["--caches", "streaming,exact"] if command == "curve" else []
     whole, part = tmp_path / "whole" / name, tmp_path / "part" / name
     for out in (whole, part):
@@ -227,6 +228,22 @@ def test_killed_the_same_command_ends_as_never_killed(finished, tmp_path, comman
     assert timeless(part) != timeless(whole), "it ended before it was killed"
     subprocess.run([*started, str(part)], check=True, capture_output=True, env=one_thread)
     assert timeless(part) == timeless(whole)
+
+
+def test_ctrl_c_ends_in_a_sentence_and_the_same_command_goes_on(finished, tmp_path):
+    many = written(tmp_path / "many.jsonl", [{"prompt": f"copy {'abcd' * (i % 5 + 1)}"} for i in range(24)])
+    (tmp_path / "answers").mkdir()
+    out = tmp_path / "answers" / "a.jsonl"
+    options = ["generate", finished, "--prompts", many, "--answer", "24", "--out", out]
+    process = start(*options)
+    wait_for(process, tmp_path / "answers", "a.jsonl")
+    process.send_signal(signal.SIGINT)
+    stopped = ended(process)
+    assert stopped.code == 130 and "Traceback" not in stopped.err
+    held = out.read_bytes()
+    assert 0 < held.count(b"\n") < 24
+    assert ended(start(*options)).code == 0
+    assert out.read_bytes().startswith(held) and out.read_bytes().count(b"\n") == 24
 
 
 def test_the_commands_load_nothing_heavy_for_a_mistake():
