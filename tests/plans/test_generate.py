@@ -105,7 +105,7 @@ def curve(answering, prompts, out, **changed):
 def test_a_curve_has_a_cell_a_method_and_budget_and_the_dense_line(answering, prompts, tmp_path):
     record = curve(answering, prompts, tmp_path / "c.json").record
     assert [(cell["name"], cell["kv"]) for cell in record["cells"]] == [
-        ("dense", "None"),
+        ("dense", None),
         ("streaming", "8 tokens"),
         ("streaming", "64 tokens"),
         ("exact", "8 tokens"),

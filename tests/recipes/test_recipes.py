@@ -15,11 +15,14 @@ from apportion.mixtures import MIXTURES
 from apportion.plans.arms import arm_values
 from apportion.plans.build import load_data
 from apportion.plans.plan import plan_recipe
-from apportion.plans.recipe import overridden, parse_recipe, read_yaml
+from apportion.plans.recipe import is_serving, overridden, parse_recipe, read_yaml
 from apportion.plans.run import run_recipe
+from apportion.plans.serving import parse_serving, plan_serving
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted(path.relative_to(ROOT) for path in (ROOT / "recipes").rglob("*.y*ml"))
+FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "recipes").rglob("*.y*ml"))
+INFERENCE = [path for path in FILES if is_serving(read_yaml(ROOT / path))]
+RECIPES = [path for path in FILES if path not in INFERENCE]
 ARCHITECTURES = {
     "Qwen/Qwen3-0.6B": "qwen3",
     "meta-llama/Llama-3.2-1B": "llama",
@@ -98,6 +101,8 @@ def tiny(values):
 
 
 def test_the_shipped_recipes_are_found():
+    assert Path("recipes/inference/kv-budget.yaml") in INFERENCE
+    assert all("inference" in str(path) for path in INFERENCE)
     names = {str(path) for path in RECIPES}
     assert "recipes/playground.yaml" in names
     for model in ("tiny-llama", "qwen3-0.6b", "llama-3.2-1b", "gemma-3-1b"):
@@ -205,3 +210,19 @@ def test_pretraining_supervises_every_token_of_the_corpus_once(name, tmp_path):
 
 def corpus_files():
     return sorted(Path(os.environ["APPORTION_CORPUS"]).glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("path", INFERENCE, ids=str)
+def test_a_recipe_of_inference_plans_as_its_first_line_says_and_as_it_is(path, monkeypatch):
+    words = commands_of(path)
+    kind, options = options_of(words)
+    assert words[0] == "apportion" and kind == "plan" and Path(options["recipe"]) == path
+    values = read_yaml(ROOT / path)
+    monkeypatch.chdir(ROOT)
+    plan = plan_serving(parse_serving(values))
+    limits = parse_serving(values).inference
+    assert plan.longest["answer"] == limits.answer and 0 < plan.mean["prompt"] < plan.longest["prompt"] <= limits.prompt
+    assert 0 < plan.mean["read"] < plan.longest["read"] and next(iter(plan.binds)) == "resident"
+    assert plan_serving(parse_serving({**values, "cache": "dense"})).longest["read"] > plan.longest["read"]
+    with pytest.raises(ApportionError, match=r"Unknown key 'prompt' \(did you mean 'prompts'\?\)"):
+        parse_serving({**values, "prompt": 1})

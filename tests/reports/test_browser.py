@@ -10,6 +10,7 @@ import pytest
 
 from apportion.reports import write_report
 from tests.reports.synthetic import TASKS, evaluate_all, selection, write_comparison, write_run
+from tests.reports.test_kv import write_curve
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -133,6 +134,7 @@ def pages(tmp_path_factory):
     arms, goals = ("uniform", "upsample", "adapt"), {"legal": 4.0, "medical": 1.0}
     write_comparison(root / "targets", arms=arms, targets=goals, selection=selection(TASKS))
     evaluate_all(write_comparison(root / "downstream", seeds=(0, 1), records=20))
+    write_curve(root / "downstream" / "adapt" / "seed-0")
     tasks = [f"task-{i}" for i in range(100)]
     for arm in range(10):
         for seed in range(5):
@@ -211,6 +213,7 @@ def test_what_was_added_fits_as_the_rest_does(pages, tmp_path, name, width):
     first = "c1-" if name == "several" else ""
     added = {f"{first}{section}" for section in ("gains", "downstream", "samples", "runs")}
     assert added <= set(seen["sections"])
+    assert (f"{first}kv" in seen["sections"]) == (name != "large")
     assert seen["panels"].count("grid") == (3 if name == "several" else 1)
 
 

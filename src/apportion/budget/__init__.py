@@ -7,7 +7,7 @@ from apportion.budget.budget import Budget, Unit
 from apportion.budget.inference import InferenceBudget, KvLimit
 from apportion.budget.ledger import ACCOUNTS, Account, Ledger, Spent
 from apportion.budget.prices import Cost, Prices, Work
-from apportion.budget.served import Meter, Served, charge
+from apportion.budget.served import Meter, Served, charge, means
 
 __all__ = [
     "ACCOUNTS",
@@ -24,4 +24,5 @@ __all__ = [
     "Unit",
     "Work",
     "charge",
+    "means",
 ]

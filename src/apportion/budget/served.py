@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -64,6 +64,12 @@ class Served:
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             found[field.name] = max(mine, theirs) if field.name in _PEAKS else mine + theirs
         return Served(**found)
+
+
+def means(served: Sequence[Served]) -> dict[str, float]:
+    """Return the mean of each field over requests, ``tokens`` among them; of a peak the mean of the requests' own."""
+    names = [*(field.name for field in fields(Served)), "tokens"]
+    return {name: sum(getattr(one, name) for one in served) / len(served) for name in names}
 
 
 def charge(ledger: Ledger, served: Served, account: Account) -> None:

@@ -160,6 +160,14 @@ class CacheMethod(Config):
         """Return the bytes beside keys and values that a decode step of one row reads in one layer."""
         return 0
 
+    def kept(self, shape: KvShape, held: int, budget: int) -> int:
+        """Return the bytes of keys and values on the device, of one row in one layer that holds so many tokens."""
+        return held * shape.token_bytes
+
+    def beside(self, shape: KvShape, held: int) -> int:
+        """Return the bytes beside keys and values, of one row in one layer that holds so many tokens."""
+        return 0
+
     def estimates(self, shape: KvShape, held: int) -> float:
         """Return the FLOPs that choosing takes in a decode step of one row in one layer; integer work is none."""
         return 0.0

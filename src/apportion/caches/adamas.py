@@ -160,6 +160,10 @@ class Adamas(CacheMethod):
 
     def reads(self, shape: KvShape, held: int, budget: int) -> int:
         """Return the bytes of all codes, with thresholds and centres."""
+        return self.beside(shape, held)
+
+    def beside(self, shape: KvShape, held: int) -> int:
+        """Return the bytes of all codes, with thresholds and centres."""
         size = padded(shape.head)
         numbers = 7 * size if self.estimator == "asym" else 6
         return shape.kv_heads * (held * size // 4 + numbers * max(shape.itemsize, 4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -175,6 +176,20 @@ class Flexicache(CacheMethod):
         """Return the bytes of the bounds: of all pages for unstable heads, of the others one step in ``interval``."""
         share = self.unstable + (1 - self.unstable) / self.interval
         return round(share * self._quest.reads(shape, held, budget))
+
+    def kept(self, shape: KvShape, held: int, budget: int) -> int:
+        """Return the bytes of everything for unstable heads and of the budget's pages for others: a mean over layers."""
+        if held <= budget:
+            return held * shape.token_bytes
+        heads = float(round(self.unstable * shape.kv_heads))
+        if self.profile is not None:
+            heads = round(self.unstable * len(self._profiled)) / shape.layers
+        tokens = heads * held + (shape.kv_heads - heads) * (budget // self.page * self.page)
+        return math.ceil(tokens * shape.token_bytes / shape.kv_heads)
+
+    def beside(self, shape: KvShape, held: int) -> int:
+        """Return the bytes of the bounds of all pages."""
+        return self._quest.beside(shape, held)
 
     def estimates(self, shape: KvShape, held: int) -> float:
         """Return the FLOPs of the page scores, on average over steps."""

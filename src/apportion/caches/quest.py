@@ -90,6 +90,10 @@ class Quest(CacheMethod):
 
     def reads(self, shape: KvShape, held: int, budget: int) -> int:
         """Return the bytes of all minima and maxima."""
+        return self.beside(shape, held)
+
+    def beside(self, shape: KvShape, held: int) -> int:
+        """Return the bytes of all minima and maxima."""
         return -(-held // self.page) * shape.token_bytes
 
     def estimates(self, shape: KvShape, held: int) -> float:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from apportion._errors import ApportionError
 from apportion.cli._options import Json, listed, print_json, quiet_libraries
 from apportion.cli.generate import BatchSize, ModelOrRun, Prompts
+
+if TYPE_CHECKING:
+    from apportion.runs.curve import CurveRecord
 
 
 def curve(
@@ -40,9 +43,10 @@ def curve(
     if not limits or not names:
         raise ApportionError("A curve takes at least one budget with --kv and one method with --caches.")
     from apportion.plans.answering import cache_method, load_answering
-    from apportion.plans.curve import FILE, curve_file
+    from apportion.plans.curve import curve_file
     from apportion.plans.progress import counted
     from apportion.runs import is_run
+    from apportion.runs.curve import FILE
 
     quiet_libraries()
     methods = {name: cache_method(name) for name in names if name != "dense"}
@@ -57,7 +61,7 @@ def curve(
     _print(done.record, done.path)
 
 
-def _print(record: dict[str, Any], path: Path) -> None:
+def _print(record: CurveRecord, path: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -69,7 +73,7 @@ def _print(record: dict[str, Any], path: Path) -> None:
         column.justify = "right"
     for cell in record["cells"]:
         error = f" ± {cell['error']:.3f}" if cell["error"] is not None else ""
-        budget = "all" if cell["kv"] == "None" else cell["kv"]
+        budget = cell["kv"] or "all"
         sizes = (words.size(cell["read_a_step"]), words.size(cell["resident_peak"]))
         table.add_row(cell["name"], budget, f"{cell['score']:.3f}{error}", *sizes)
     console.print(table)

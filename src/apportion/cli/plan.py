@@ -18,6 +18,7 @@ from apportion.cli._options import (
     recipe_values,
     seed_numbers,
 )
+from apportion.cli._serving import plan_inference
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,9 +37,17 @@ def plan(
     """Say what a run or comparison would cost, before it is paid for.
 
     Steps, tokens and FLOPs by account, memory, time on this machine, and what to set otherwise. A few steps are made to see
-    how long they take, of models that are small enough; nothing of it is kept.
+    how long they take, of models that are small enough; nothing of it is kept. A recipe with 'prompts', 'inference' and
+    'cache' is priced too: what its answers take at full length, and which limit they run into first.
     """
     values = recipe_values(recipe, assignments)
+    from apportion.plans.recipe import is_serving
+
+    if is_serving(values):
+        if methods is not None or seeds is not None:
+            raise ApportionError("'--methods' and '--seeds' are of comparisons; a recipe of inference has one cache.")
+        plan_inference(values, as_json=as_json)
+        return
     arms = listed(methods) if methods is not None else list(values.get("arms") or {})
     if not arms and (methods is not None or seeds is not None):
         raise ApportionError("Nothing to compare: name methods with --methods, such as uniform,proportional,adapt.")

@@ -29,16 +29,16 @@ class BudgetedCache(DynamicCache):
 
     def __init__(self, config: Any, method: CacheMethod, kv: KvLimit | None) -> None:  # noqa: ANN401
         super().__init__(config=config)
-        self.shape, self.method, self.watch = shape_of(config), method, Watch()
-
-        def budget(seen: int) -> int:
-            return seen if kv is None else max(kv.tokens(seen, method.page_size), 1)
-
+        self.shape, self.method, self.watch, self._kv = shape_of(config), method, Watch(), kv
         plain: list[Any] = self.layers
         self.layers: list[Any] = [
-            Layer(method, index, self.shape, budget, self.watch) if type(layer) is DynamicLayer else layer
+            Layer(method, index, self.shape, self.budget, self.watch) if type(layer) is DynamicLayer else layer
             for index, layer in enumerate(plain)
         ]
+
+    def budget(self, seen: int) -> int:
+        """Return the tokens that a decode step may read a KV head, of so many that are cached."""
+        return seen if self._kv is None else max(self._kv.tokens(seen, self.method.page_size), 1)
 
     @property
     def budgeted(self) -> list[Layer]:
@@ -88,6 +88,22 @@ def cache_argument(model: nn.Module) -> str:
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
+def budgeted_cache(config: Any, method: CacheMethod, kv: str | int | KvLimit | None) -> BudgetedCache:  # noqa: ANN401
+    """Return an empty cache for a model of this transformers config; arguments and errors are `kv_budget`'s."""
+    try:
+        limit = None if kv is None else KvLimit.parse(kv)
+    except ValueError as error:
+        raise ApportionError(f"'kv' is {kv!r}: {error}.") from None
+    if limit is not None and limit.unit == "pages" and method.page_size is None:
+        raise method.refusal("has no pages: give the budget in tokens")
+    if limit is not None and limit.unit == "%" and method.places:
+        raise method.refusal("keeps as many pages on the device from the prompt on: give the budget in tokens or pages")
+    cache = BudgetedCache(config, method, limit)
+    if limit is not None and limit.unit != "%":
+        method.check(cache.shape, limit.tokens(1, method.page_size))
+    return cache
+
+
 @contextmanager
 def kv_budget(model: nn.Module, method: CacheMethod, kv: str | int | KvLimit | None = None) -> Iterator[BudgetedCache]:
     """Let a model's decode steps read no more of its cache than a budget, within the block.
@@ -105,15 +121,7 @@ def kv_budget(model: nn.Module, method: CacheMethod, kv: str | int | KvLimit | N
         ApportionError: No budget, or a model or a budget that the method cannot work with.
     """
     owner: Any = model
-    try:
-        limit = None if kv is None else KvLimit.parse(kv)
-    except ValueError as error:
-        raise ApportionError(f"'kv' is {kv!r}: {error}.") from None
-    if limit is not None and limit.unit == "pages" and method.page_size is None:
-        raise method.refusal("has no pages: give the budget in tokens")
-    cache = BudgetedCache(owner.config, method, limit)
-    if limit is not None and limit.unit != "%":
-        method.check(cache.shape, limit.tokens(1, method.page_size))
+    cache = budgeted_cache(owner.config, method, kv)
     before = owner.config._attn_implementation
     owner.set_attn_implementation(NAME)
     try:

@@ -10,17 +10,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from apportion._errors import ApportionError, nearest
 from apportion.budget.inference import InferenceBudget
 from apportion.budget.prices import Prices
 from apportion.budget.served import Meter, Served
 from apportion.caches._cache import CacheMethod
-from apportion.decoding.attach import BudgetedCache, cache_argument, kv_budget
+from apportion.decoding.attach import BudgetedCache, budgeted_cache, cache_argument, kv_budget
 from apportion.decoding.requests import Request
 
 # New tokens of an answer, where the budget says nothing.
 ANSWER = 128
+# What of generation's settings is the budget's or ours.
+_OURS = {"max_new_tokens", "max_length", "num_return_sequences", "pad_token_id", "use_cache", "return_dict_in_generate"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ class Engine:
         budget: ``kv`` and ``answer`` bound what is read and written.
         batch_size: Requests answered at once.
         sampling: What `generate` takes beside: ``do_sample``, ``temperature``, ``num_beams``, ...
+
+    Raises:
+        ApportionError: A budget that the method cannot keep on this model, or a setting that generation does not have.
     """
 
     def __init__(
@@ -62,6 +68,12 @@ class Engine:
         self.model, self.tokenizer = model, tokenizer
         self.prices, self.method, self.budget, self.batch_size = prices, method, budget, batch_size
         self.sampling = {"do_sample": False, **(sampling or {})}
+        self._given = sorted(sampling or {})
+        known = GenerationConfig().to_dict().keys() - _OURS
+        for key in self._given:
+            if key not in known:
+                raise ApportionError(f"Generation has no setting '{key}'{nearest(key, known)}.")
+        budgeted_cache(self.model.config, method, budget.kv)
         ends: Any = self.model.generation_config.eos_token_id
         self._ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
 
@@ -83,7 +95,7 @@ class Engine:
         most = self.budget.answer or ANSWER
         with kv_budget(self.model, self.method, self.budget.kv) as cache:
             counting = _Counting([len(request.ids) for request in requests], ids.shape[1], self.prices, cache)
-            with counting.told(self.model):
+            with counting.told(self.model), self._refusing():
                 out = self.model.generate(
                     input_ids=ids,
                     attention_mask=mask,
@@ -97,6 +109,17 @@ class Engine:
             self._answered(request, tokens, counting, row)
             for row, (request, tokens) in enumerate(zip(requests, written, strict=True))
         ]
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Within the block, say in a sentence what transformers has against settings that were given."""
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            if not self._given:
+                raise
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise ApportionError(f"Generation refuses {', '.join(self._given)}: {said}.") from error
 
     def _answered(self, request: Request, tokens: list[int], counting: _Counting, row: int) -> Answered:
         end = next((i for i, token in enumerate(tokens) if token in self._ends), None)

@@ -79,7 +79,8 @@ def requests_of(
     room = min(budget.prompt or longest, longest - answer)
     if room < 1:
         raise ApportionError(
-            f"'inference.answer' is {budget.answer}: the model has {longest} positions, which leaves none for a prompt."
+            f"'inference.answer' is {budget.answer}: the model has {longest} positions, which leaves none for a prompt. "
+            "Take a shorter answer."
         )
     encoder = Encoder(tokenizer, 10**9)
     found = []

@@ -17,7 +17,7 @@ from apportion.budget.prices import Prices
 from apportion.caches import CACHES, CacheMethod
 from apportion.decoding.engine import Engine
 from apportion.models import KINDS
-from apportion.models.loading import load_tokenizer
+from apportion.models.loading import build_model, load_tokenizer
 from apportion.models.specs import ModelSpec
 from apportion.runs import is_run, read_run
 from apportion.tasks import TasksSpec
@@ -80,6 +80,20 @@ def load_answering(place: str | Path) -> Answering:
     tokenizer = load_tokenizer(spec, TasksSpec.model_validate(_NO_TASKS))
     model = kind.trained(folder).to(_device()).eval()
     return Answering(str(place), model, tokenizer, kind.prices(model))
+
+
+def priced_alone(spec: ModelSpec) -> Answering:
+    """Return a model as far as prices need it: in a folder it is loaded, any other is built on the meta device.
+
+    Raises:
+        ApportionError: As `load_answering`, or a config that is none.
+    """
+    if spec.name is not None and Path(spec.name).is_dir():
+        return load_answering(spec.name)
+    tokenizer = load_tokenizer(spec, TasksSpec.model_validate(_NO_TASKS))
+    model = build_model(spec, tokenizer, lora=None, seed=0, meta=True).eval()
+    prices = KINDS.build({"type": "causal"}, "kind").prices(model)
+    return Answering(spec.name or "a model from scratch", model, tokenizer, prices)
 
 
 def _device() -> torch.device:

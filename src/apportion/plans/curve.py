@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from apportion._errors import ApportionError
 from apportion.budget import InferenceBudget, KvLimit, Served
@@ -16,9 +16,9 @@ from apportion.decoding.engine import Answered
 from apportion.decoding.requests import read_prompts, requests_of
 from apportion.plans.answering import Answering
 from apportion.runs import atomic_write_text
+from apportion.runs.curve import CurveCell, CurveRecord
 from apportion.runs.schema import dump_file
 
-FILE = "curve.json"
 Told = Callable[[int, int], None]
 
 
@@ -27,7 +27,7 @@ class Curve:
     """A finished curve: its file and what that says."""
 
     path: Path
-    record: dict[str, Any]
+    record: CurveRecord
 
 
 def curve_file(
@@ -71,42 +71,35 @@ def curve_file(
         "batch_size": batch_size,
         "metric": "exact" if judged else "agreement",
     }
-    record = _held(Path(out), settings) or {"settings": settings, "device": answering.device, "cells": []}
+    begun: CurveRecord = {"settings": settings, "device": answering.device, "cells": []}
+    record = _held(Path(out), settings) or begun
     for method in methods.values():
-        for each in limits:
-            _check(answering, method, each)
+        for each in limits:  # refused before any is answered
+            answering.engine(method, budget.model_copy(update={"kv": each}))
     wanted: list[tuple[str, CacheMethod, KvLimit | None]] = [
         ("dense", CACHES.build("dense"), None),
         *((n, m, limit) for n, m in methods.items() for limit in limits),
     ]
-    wanted = list({(name, str(limit)): (name, method, limit) for name, method, limit in wanted}.values())
+    wanted = list({(name, _said(limit)): (name, method, limit) for name, method, limit in wanted}.values())
     known = {(cell["name"], cell["kv"]) for cell in record["cells"]}
     dense: list[tuple[int, ...]] = [tuple(ids) for ids in record.get("dense", [])]
     for number, (name, method, limit) in enumerate(wanted):
         if told is not None:
             told(number, len(wanted))
-        if (name, str(limit)) in known:
+        if (name, _said(limit)) in known:
             continue
         cell_budget = budget.model_copy(update={"kv": limit})
         engine = answering.engine(method, cell_budget, batch_size=batch_size)
         answers = [answered for batch in engine.answer(requests) for answered in batch]
         if name == "dense":
             dense = [answered.ids for answered in answers]
-            record["dense"] = dense
+            record["dense"] = [list(ids) for ids in dense]
         scores = [_exact(a) if judged else _agreement(a.ids, d) for a, d in zip(answers, dense, strict=True)]
         record["cells"].append(_cell(name, method, limit, scores, [answered.served for answered in answers]))
         atomic_write_text(out, dump_file(record))
     if told is not None:
         told(len(wanted), len(wanted))
     return Curve(Path(out), record)
-
-
-def _check(answering: Answering, method: CacheMethod, limit: KvLimit) -> None:
-    """Refuse a pair that cannot be, before any is answered."""
-    from apportion.decoding.attach import kv_budget
-
-    with kv_budget(answering.model, method, limit):
-        pass
 
 
 def _exact(answered: Answered) -> float:
@@ -121,7 +114,7 @@ def _agreement(ids: Sequence[int], dense: Sequence[int]) -> float:
 
 def _cell(
     name: str, method: CacheMethod, limit: KvLimit | None, scores: Sequence[float], served: Sequence[Served]
-) -> dict[str, Any]:
+) -> CurveCell:
     mean, count = sum(scores) / len(scores), len(scores)
     variance = sum((score - mean) ** 2 for score in scores) / max(count - 1, 1)
     whole = sum(served[1:], served[0])
@@ -129,7 +122,7 @@ def _cell(
     return {
         "name": name,
         "cache": CACHES.block(method, "cache"),
-        "kv": str(limit),
+        "kv": _said(limit),
         "tokens": None if limit is None or limit.unit == "%" else limit.tokens(0, method.page_size),
         "score": mean,
         "error": math.sqrt(variance / count) if count > 1 else None,
@@ -142,13 +135,21 @@ def _cell(
     }
 
 
-def _held(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+def _said(limit: KvLimit | None) -> str | None:
+    return None if limit is None else str(limit)
+
+
+def _held(out: Path, settings: dict[str, Any]) -> CurveRecord | None:
     if not out.exists():
         return None
     try:
         held = json.loads(out.read_text("utf-8"))
     except (OSError, ValueError):
-        held = {}
-    if held.pop("schema", None) != 1 or held.get("settings") != json.loads(json.dumps(settings)):
+        held = None
+    if (
+        not isinstance(held, dict)
+        or held.pop("schema", None) != 1
+        or held.get("settings") != json.loads(json.dumps(settings))
+    ):
         raise ApportionError(f"'{out}' is there already, and holds another curve: give a new file with --out.")
-    return dict(held)
+    return cast("CurveRecord", held)

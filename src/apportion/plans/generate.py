@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from apportion._errors import ApportionError
-from apportion.budget import Budget, Ledger, Served, charge
+from apportion.budget import Budget, Ledger, Served, charge, means
 from apportion.caches import CACHES
 from apportion.decoding.engine import Answered, Engine
 from apportion.decoding.requests import read_prompts, requests_of
@@ -103,7 +103,7 @@ def _done(file: Path, settings: Mapping[str, Any], batch_size: int) -> int:
         held = json.loads(beside(file).read_text("utf-8"))
     except (OSError, ValueError):
         held = None
-    if held is None or held.get("settings") != json.loads(json.dumps(settings)):
+    if not isinstance(held, dict) or held.get("settings") != json.loads(json.dumps(settings)):
         raise ApportionError(f"'{file}' is there already, and holds no answers that these go on with: give a new file.")
     lines = file.read_bytes().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
@@ -136,7 +136,7 @@ def _summary(file: Path, settings: Mapping[str, Any], answering: Answering) -> d
         "settings": settings,
         "device": answering.device,
         "sums": sums,
-        "means": {key: value / len(served) for key, value in sums.items()},
+        "means": means(served),
         "a_step": {"read": whole.read / steps, "resident": whole.resident_steps / steps},
         "accounts": {"generate": asdict(ledger.spent("generate"))},
     }

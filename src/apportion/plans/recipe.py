@@ -41,7 +41,11 @@ _WORDS = {
     "mixture": "type",
     "weights": "type",
     "selection": "type",
+    "cache": "type",
 }
+
+# What an inference recipe has beside 'model', and a recipe of training has not: see `plans.serving`.
+SERVING = frozenset({"prompts", "inference", "cache"})
 
 # NumPy's legacy generator, which Hugging Face seeds too, takes no more.
 LARGEST_SEED = 2**32 - 1
@@ -124,7 +128,7 @@ class Recipe(Config):
             raise ValueError("needs 'model.attention' sdpa or eager, which keep the examples of a row apart")
         return value
 
-    @field_validator(*_WORDS, mode="before")
+    @field_validator(*(key for key in _WORDS if key != "cache"), mode="before")
     @classmethod
     def _named(cls, value: object, info: ValidationInfo) -> object:
         return as_block(str(info.field_name), value)
@@ -200,6 +204,12 @@ def as_block(key: str, value: object) -> object:
     return {_WORDS[key]: value} if key in _WORDS and isinstance(value, str) else value
 
 
+def is_serving(values: Mapping[str, Any]) -> bool:
+    """Return whether a recipe is one of inference: whether it has more of such a one's keys than of training's."""
+    theirs = Recipe.model_fields.keys() - {"model"}
+    return len(SERVING & values.keys()) > len(theirs & values.keys())
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a recipe file as plain values.
 
@@ -253,6 +263,10 @@ def sketch(values: Mapping[str, Any]) -> Recipe:
     Raises:
         ApportionError: Anything unknown, missing or out of range; the message gives the path and the nearest name.
     """
+    if is_serving(values):
+        raise ApportionError(
+            "This recipe is one of inference, which 'apportion plan' prices: one that trains has 'tasks' and 'budget'."
+        )
     recipe = validate(Recipe, {k: v for k, v in values.items() if k != "arms"}, "")
     OBJECTIVES.check(recipe.objective)
     SELECTIONS.check(recipe.selection)

@@ -17,6 +17,7 @@ _FILES = (
     "ledger.json",
     "validation.json",
     "evaluation.json",
+    "curve.json",
     "recipe.yaml",
 )
 

@@ -15,6 +15,7 @@ from apportion.reports import (
     files,
     gains,
     glossary,
+    kv,
     money,
     samples,
     selections,
@@ -102,6 +103,7 @@ def _losses(view: View) -> dict[str, Any]:
         "said_of_gains": gains.said(view),
         "downstream": downstream.table(view),
         "samples": samples.samples(view),
+        "kv_curves": kv.kv_curves(view),
         "evaluations": figures.evaluation_charts(view),
         "curves": [
             (metric, label, charts)

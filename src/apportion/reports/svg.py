@@ -66,10 +66,14 @@ def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 
 def decade_ticks(low: float, high: float) -> list[float]:
-    """Return the powers of ten within [low, high], at most six; with 2s and 5s between where there are fewer than three."""
+    """Return the powers of ten within [low, high], at most six; with 2s and 5s between where there are fewer than three.
+
+    Within less than that the ticks are evenly apart.
+    """
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     stride = max(1, math.ceil((last - first + 1) / 6))
     ticks = [10.0**power for power in range(first, last + 1, stride)]
     if len(ticks) < 3:
         ticks = [m * 10.0**power for power in range(first - 1, last + 1) for m in (1, 2, 5)]
-    return [tick for tick in ticks if low <= tick <= high]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    return inside if len(inside) > 1 else nice_ticks(low, high, 4)

@@ -13,7 +13,7 @@ from apportion._errors import ApportionError
 from apportion.runs import RunRecord, common_targets, comparison_summary, is_run, read_comparison, read_run
 
 _COLOURS = {True: ("b0", "b1", "b2", "b3"), False: ("l0", "l1", "l2", "l3", "l4", "l5")}
-_MARKS = ("circle", "square", "diamond", "up", "down", "cross")
+MARKS = ("circle", "square", "diamond", "up", "down", "cross")
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +160,7 @@ def arrange(runs: dict[str, list[RunRecord]], root: Path) -> View:
         colours = _COLOURS[numbers["baseline"]]
         colour = colours[seen[numbers["baseline"]] % len(colours)]
         seen[numbers["baseline"]] += 1
-        arms.append(Arm(name, tuple(runs[name]), numbers, colour, _MARKS[place % len(_MARKS)]))
+        arms.append(Arm(name, tuple(runs[name]), numbers, colour, MARKS[place % len(MARKS)]))
     return View(tuple(arms), summary["best_baseline"], tuple(summary["differs"]), common_targets(runs))
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from apportion._errors import ApportionError
 from apportion._yaml import load_yaml
+from apportion.runs.curve import FILE as CURVE
+from apportion.runs.curve import CurveRecord
 from apportion.runs.curves import counted_flops
 from apportion.runs.evaluation import ANSWERS, FILE, Answer, EvaluationRecord
 from apportion.runs.numbers import loss
@@ -32,7 +34,7 @@ _MOVED = 0.001  # a mixture that shifted less of its draws than this stood still
 
 @dataclass(frozen=True, repr=False)
 class RunRecord:
-    """What a run folder says; the last five are None where the run has not written them."""
+    """What a run folder says; the last six are None where there is no such file yet."""
 
     path: Path
     recipe: dict[str, Any]
@@ -42,6 +44,7 @@ class RunRecord:
     summary: dict[str, Any] | None
     validation: ValidationRecord | None = None
     evaluation: EvaluationRecord | None = None
+    curve: CurveRecord | None = None
 
     def __repr__(self) -> str:
         ended = in_a_line(self.method, self.seed, self.final, self.spent)
@@ -224,7 +227,8 @@ def read_run(path: str | Path) -> RunRecord:
     history, summary = _read_history(path / "history.jsonl"), _read_json(path / "summary.json")
     validation: Any = _read_json(path / "validation.json")
     evaluation: Any = _read_json(path / FILE)
-    return RunRecord(path, recipe, history, ledger, mixture, summary, validation, evaluation)
+    curve: Any = _read_json(path / CURVE)
+    return RunRecord(path, recipe, history, ledger, mixture, summary, validation, evaluation, curve)
 
 
 def read_answers(path: str | Path, task: str, limit: int | None = None) -> list[Answer]:
