@@ -3,7 +3,9 @@
 import json
 import random
 
+import numpy as np
 import pytest
+from studies.kv_budgets import recall
 from studies.natural import VALIDATION
 from studies.slices import recorded
 from studies.tokens_to_target.cells import ARMS, ablation, generated, groups, natural, sweep, tuning
@@ -77,3 +79,23 @@ def test_sign_test():
     assert sign_test(5, 5) == 1.0
     assert sign_test(10, 0) == pytest.approx(2 / 2**10)
     assert sign_test(0, 10) == sign_test(10, 0)
+
+
+@pytest.mark.parametrize("before", [0.5, 0.875])
+def test_a_recalled_value_stands_once_before_it_is_asked_for(before):
+    ids, labels = recall.sequences(np.random.default_rng(0), 20, 96, 24, before)
+    for row, wanted in zip(ids, labels, strict=True):
+        told = [divmod(token, recall.VALUES) for token in row if token < recall.KEY]
+        held = dict(told)
+        assert len(held) == len(told) == 24
+        asked = [at for at in range(96) if wanted[at] != -100]
+        assert asked and min(asked) > before * 96
+        for at in asked:
+            assert row[at] == wanted[at] == recall.VALUE + held[row[at - 1] - recall.KEY]
+
+
+def test_what_the_study_asks_has_one_right_answer_in_its_context():
+    ids, keys, values = recall.question(np.random.default_rng(1), 256, 32, 16)
+    held = dict(divmod(token, recall.VALUES) for token in ids if token < recall.KEY)
+    assert len(held) == 32 and len(set(keys)) == 16
+    assert [recall.VALUE + held[key - recall.KEY] for key in keys] == list(values)

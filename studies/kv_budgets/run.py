@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from studies.kv_budgets.recall import question, trained
 
 from apportion import ApportionError
 from apportion.caches import CACHES, CacheMethod
@@ -26,6 +25,7 @@ from apportion.decoding.attach import BudgetedCache, cache_argument, kv_budget
 from apportion.plans.answering import load_answering
 from apportion.plans.recipe import overridden, parse_recipe, read_yaml
 from apportion.plans.run import run_recipe
+from studies.kv_budgets.recall import question, trained
 
 HERE = Path(__file__).parent
 MODELS = Path("runs/kv_budgets")
