@@ -130,7 +130,8 @@ MISTAKES = [
     ("generate", [*OUT, "--cache", "quest", "--set", "page=0"], ["'cache.page'"]),
     ("generate", [*OUT, "--answer", "500"], ["'inference.answer' is 500", "128 positions"]),
     ("generate", [*OUT, "--answer", "120"], ["Prompt 1 has", "have room"]),
-    ("generate", [*OUT, "--prompt", "3"], ["Prompt 1 has", "3 have room"]),
+    ("generate", [*OUT, "--prompt", "3"], ["Prompt 1 has", "3 have room", "--over middle"]),
+    ("generate", [*OUT, "--over", "midle"], ["'inference.over'", "midle"]),
     ("generate", [*OUT, "--sample", "temperatur=0.7"], ["no setting 'temperatur'", "did you mean 'temperature'"]),
     ("generate", [*OUT, "--sample", "max_new_tokens=7"], ["no setting 'max_new_tokens'"]),
     ("generate", [], ["--out"]),
@@ -151,6 +152,14 @@ def test_a_mistake_ends_in_a_sentence_and_writes_nothing(
     given = [tmp_path / "out" if option == "OUT" else option for option in options]
     ask(capsys, command, finished, "--prompts", prompts, "--answer", "6", *given).refuses(*fragments)
     assert contents(tmp_path) == before and contents(finished) == run_before
+
+
+def test_the_middle_of_a_long_prompt_is_cut_where_that_is_asked_for(capsys, finished, prompts, tmp_path):
+    out = tmp_path / "out"
+    options = ["--prompts", prompts, "--out", out, "--answer", "6", "--prompt", "3", "--over", "middle"]
+    ask(capsys, "generate", finished, *options)
+    lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert lines and all(line["tokens"]["prompt"] == 3 for line in lines)
 
 
 def test_a_value_that_generation_refuses_ends_in_a_sentence(capsys, finished, prompts, tmp_path):

@@ -9,13 +9,13 @@ import typer
 
 from apportion._errors import ApportionError
 from apportion.cli._options import Json, listed, print_json, quiet_libraries
-from apportion.cli.generate import BatchSize, ModelOrRun, Prompts
+from apportion.cli.generate import BatchSize, ModelOrRun, Over, Prompts
 
 if TYPE_CHECKING:
     from apportion.runs.curve import CurveRecord
 
 
-def curve(
+def curve(  # noqa: PLR0913, PLR0917 - a command's options
     model: ModelOrRun,
     prompts: Prompts,
     kv: Annotated[str, typer.Option(help="Budgets by comma: 16,32,64 or '1 pages,2 pages' or 10%,25%.")],
@@ -24,6 +24,7 @@ def curve(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The JSON file. [default: curve.json in the run, or here]")
     ] = None,
+    over: Over = "refuse",
     batch_size: BatchSize = 1,
     as_json: Json = False,
 ) -> None:
@@ -34,7 +35,7 @@ def curve(
     """
     from apportion.budget import InferenceBudget, KvLimit
 
-    budget = InferenceBudget.parse({"answer": answer})
+    budget = InferenceBudget.parse({"answer": answer, "over": over})
     try:
         limits = [KvLimit.parse(part) for part in listed(kv)]
     except ValueError as error:

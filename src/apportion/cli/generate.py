@@ -13,6 +13,7 @@ ModelOrRun = Annotated[
     str, typer.Argument(metavar="MODEL_OR_RUN", help="A finished run, or a model's folder or Hub name.")
 ]
 Prompts = Annotated[Path, typer.Option(metavar="FILE", help="JSON Lines with 'prompt' or 'messages'.")]
+Over = Annotated[str, typer.Option(help="A prompt that is too long: refuse, or middle, which cuts its middle out.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Requests answered at once.")]
 
 
@@ -29,6 +30,7 @@ def generate(  # noqa: PLR0913, PLR0917 - a command's options
     prompt: Annotated[
         str | None, typer.Option(help="Longest prompt, in tokens. [default: what the model has room for]")
     ] = None,
+    over: Over = "refuse",
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the cache, such as page=32; repeatable."),
@@ -51,7 +53,7 @@ def generate(  # noqa: PLR0913, PLR0917 - a command's options
     from apportion.budget import InferenceBudget
     from apportion.plans.recipe import overridden
 
-    budget = InferenceBudget.parse({"kv": kv, "answer": answer, "prompt": prompt})
+    budget = InferenceBudget.parse({"kv": kv, "answer": answer, "prompt": prompt, "over": over})
     block = overridden({"type": cache}, assignments or [])
     sampling: dict[str, Any] = overridden({}, sample or [])
     if sampling and "num_beams" not in sampling:

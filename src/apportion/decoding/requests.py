@@ -90,7 +90,7 @@ def requests_of(
             if budget.over != "middle":
                 raise ApportionError(
                     f"Prompt {number} has {len(ids):,} tokens, and {room:,} have room beside {answer:,} of an answer: cut "
-                    "it, or say 'inference.over: middle' to have its middle cut out."
+                    "it, or have its middle cut out (--over middle, or 'over: middle' in a recipe's 'inference')."
                 )
             ids = _cut(ids, room)
         found.append(Request(row, tuple(ids)))

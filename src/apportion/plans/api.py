@@ -204,6 +204,7 @@ def generate(
     cache: CacheMethod | str | Mapping[str, Any] = "dense",
     kv: str | int | None = None,
     answer: int = 128,
+    over: str = "refuse",
     batch_size: int = 1,
     seed: int = 0,
     **sampling: Any,  # noqa: ANN401
@@ -216,6 +217,7 @@ def generate(
         cache: How the cache is read: a method, its name, or a mapping with a ``type``.
         kv: Cached tokens a decode step and KV head: ``256``, ``"16 pages"`` or ``"25%"``; all where None.
         answer: Longest answer, in tokens.
+        over: What is done with a prompt that is too long: ``refuse``, or ``middle``, which cuts its middle out.
         batch_size: Requests at once.
         seed: Of draws.
         **sampling: What transformers' ``generate`` takes: ``do_sample``, ``temperature``, ``num_beams``, ...
@@ -229,7 +231,7 @@ def generate(
     Cost: in each answer; no ledger is charged.
     """
     answering = load_answering(model.path if isinstance(model, Run) else model)
-    budget = InferenceBudget.parse({"kv": kv, "answer": answer})
+    budget = InferenceBudget.parse({"kv": kv, "answer": answer, "over": over})
     rows = [{"prompt": prompt} if isinstance(prompt, str) else dict(prompt) for prompt in prompts]
     requests = requests_of(rows, answering.tokenizer, budget, answering.positions)
     engine = answering.engine(cache_method(cache), budget, batch_size=batch_size, sampling=sampling)
