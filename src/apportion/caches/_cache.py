@@ -157,8 +157,8 @@ class CacheMethod(Config):
         return budget
 
     def reads(self, shape: KvShape, held: int, budget: int) -> int:
-        """Return the bytes beside keys and values that a decode step of one row reads in one layer."""
-        return 0
+        """Return the bytes beside keys and values that a decode step of one row reads in one layer: all that there are."""
+        return self.beside(shape, held)
 
     def kept(self, shape: KvShape, held: int, budget: int) -> int:
         """Return the bytes of keys and values on the device, of one row in one layer that holds so many tokens."""

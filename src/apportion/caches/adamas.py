@@ -158,10 +158,6 @@ class Adamas(CacheMethod):
             table = -differing.sum(2)
         return looked_up(planes, table.flatten(0, 1)).view(b, kv_heads, -1)
 
-    def reads(self, shape: KvShape, held: int, budget: int) -> int:
-        """Return the bytes of all codes, with thresholds and centres."""
-        return self.beside(shape, held)
-
     def beside(self, shape: KvShape, held: int) -> int:
         """Return the bytes of all codes, with thresholds and centres."""
         size = padded(shape.head)

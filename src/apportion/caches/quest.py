@@ -88,10 +88,6 @@ class Quest(CacheMethod):
         chosen = torch.gather(tokens, 2, behind).sort(dim=2).values
         return Selection(chosen, torch.gather(held.valid, 2, chosen))
 
-    def reads(self, shape: KvShape, held: int, budget: int) -> int:
-        """Return the bytes of all minima and maxima."""
-        return self.beside(shape, held)
-
     def beside(self, shape: KvShape, held: int) -> int:
         """Return the bytes of all minima and maxima."""
         return -(-held // self.page) * shape.token_bytes
