@@ -21,7 +21,7 @@ import torch
 
 from apportion import ApportionError
 from apportion.caches import CACHES, CacheMethod
-from apportion.decoding.attach import BudgetedCache, cache_argument, kv_budget
+from apportion.decoding.attach import BudgetedCache, budgeted_cache, cache_argument, kv_budget
 from apportion.plans.answering import load_answering
 from apportion.plans.recipe import overridden, parse_recipe, read_yaml
 from apportion.plans.run import run_recipe
@@ -81,9 +81,9 @@ def perplexity(run: Path, name: str, block: dict[str, Any]) -> list[dict[str, An
     ids = texts(answering.tokenizer, TEXTS, READ + WRITTEN + 1)
     found = []
     for budget in (None,) if name == "dense" else (16, 32, 64):
+        if budget is not None and not possible(method, budgeted_cache(answering.model.config, method, None), budget):
+            continue
         with kv_budget(answering.model, method, budget) as cache, torch.no_grad():
-            if budget is not None and not possible(method, cache, budget):
-                continue
             model: Any = answering.model
             model(input_ids=ids[:, :READ], **{cache_argument(model): cache})
             losses = []

@@ -125,6 +125,12 @@ MISTAKES = [
     ("generate", [*OUT, "--cache", "streaming", "--kv", "2 pages"], ["'streaming' has no pages"]),
     ("generate", [*OUT, "--cache", "streaming", "--kv", "3"], ["'streaming' keeps 4 first tokens"]),
     ("generate", [*OUT, "--cache", "flexicache", "--kv", "25%"], ["'flexicache'", "in tokens or pages"]),
+    (
+        "generate",
+        [*OUT, "--cache", "quest", "--kv", "8", "--set", "dense_layers=9"],
+        ["'quest' reads the first 9 layers whole", "'dense_layers'"],
+    ),
+    ("curve", [*OUT, "--kv", "8", "--caches", "quest", "--set", "dense_layer=0"], ["did you mean 'dense_layers'"]),
     ("generate", [*OUT, "--cache", "qest"], ["Unknown cache 'qest'", "did you mean 'quest'"]),
     ("generate", [*OUT, "--cache", "quest", "--set", "pages=3"], ["'cache.pages'", "did you mean 'page'"]),
     ("generate", [*OUT, "--cache", "quest", "--set", "page=0"], ["'cache.page'"]),

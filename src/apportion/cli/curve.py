@@ -12,6 +12,7 @@ from apportion.cli._options import Json, listed, print_json, quiet_libraries
 from apportion.cli.generate import BatchSize, ModelOrRun, Over, Prompts
 
 if TYPE_CHECKING:
+    from apportion.caches import CacheMethod
     from apportion.runs.curve import CurveRecord
 
 
@@ -25,6 +26,14 @@ def curve(  # noqa: PLR0913, PLR0917 - a command's options
         Path | None, typer.Option(metavar="FILE", help="The JSON file. [default: curve.json in the run, or here]")
     ] = None,
     over: Over = "refuse",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of each method that has it, such as dense_layers=0; repeatable.",
+        ),
+    ] = None,
     batch_size: BatchSize = 1,
     as_json: Json = False,
 ) -> None:
@@ -43,14 +52,14 @@ def curve(  # noqa: PLR0913, PLR0917 - a command's options
     names = listed(caches)
     if not limits or not names:
         raise ApportionError("A curve takes at least one budget with --kv and one method with --caches.")
-    from apportion.plans.answering import cache_method, load_answering
+    from apportion.plans.answering import load_answering
     from apportion.plans.curve import curve_file
     from apportion.plans.progress import counted
     from apportion.runs import is_run
     from apportion.runs.curve import FILE
 
     quiet_libraries()
-    methods = {name: cache_method(name) for name in names if name != "dense"}
+    methods = _methods([name for name in names if name != "dense"], assignments or [])
     file = out or (Path(model) / FILE if Path(model).is_dir() and is_run(model) else Path(FILE))
     answering = load_answering(model)
     settings: dict[str, Any] = {"methods": methods, "limits": limits, "budget": budget, "batch_size": batch_size}
@@ -60,6 +69,25 @@ def curve(  # noqa: PLR0913, PLR0917 - a command's options
     with counted("answering", "cells") as told:
         done = curve_file(answering, prompts, file, told=told, **settings)
     _print(done.record, done.path)
+
+
+def _methods(names: list[str], assignments: list[str]) -> dict[str, CacheMethod]:
+    """Return the methods, each with those settings that it has; one that none of them has is refused by the first."""
+    from apportion.plans.answering import cache_method
+    from apportion.plans.recipe import overridden
+
+    own = {name: type(cache_method(name)).model_fields for name in names}
+    keys = [text.partition("=")[0].strip() for text in assignments]
+    unknown = {key for key in keys if not any(key in fields for fields in own.values())}
+    return {
+        name: cache_method(
+            overridden(
+                {"type": name},
+                [text for text, key in zip(assignments, keys, strict=True) if key in fields or key in unknown],
+            )
+        )
+        for name, fields in own.items()
+    }
 
 
 def _print(record: CurveRecord, path: Path) -> None:

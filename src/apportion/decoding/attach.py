@@ -99,6 +99,10 @@ def budgeted_cache(config: Any, method: CacheMethod, kv: str | int | KvLimit | N
     if limit is not None and limit.unit == "%" and method.places:
         raise method.refusal("keeps as many pages on the device from the prompt on: give the budget in tokens or pages")
     cache = BudgetedCache(config, method, limit)
+    if limit is not None and cache.budgeted and all(layer.whole for layer in cache.budgeted):
+        raise method.refusal(
+            f"reads the first {method.dense_layers} layers whole, and this model has no other: set 'dense_layers' to less"
+        )
     if limit is not None and limit.unit != "%":
         method.check(cache.shape, limit.tokens(1, method.page_size))
     return cache
