@@ -43,8 +43,10 @@ def _table(cells: list[Cell], metric: str, written: Any) -> str:  # noqa: ANN401
 
 
 def _score(values: list[float]) -> str:
-    mean = f"{sum(values) / len(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.3f}-{max(values):.3f})"
+    mean, low, high = (
+        f"{v:.3f}" if v < 10 else f"{v:.0f}" for v in (sum(values) / len(values), min(values), max(values))
+    )
+    return mean if len(values) == 1 else f"{mean} ({low}-{high})"
 
 
 def _read(values: list[float]) -> str:
