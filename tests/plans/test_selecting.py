@@ -134,7 +134,9 @@ class TestTheFile:
         assert about["selection"]["type"] == "less" and about["selection"]["warmup"] == 0.2 and about["seed"] == 0
         assert about["targets"] == dict.fromkeys(NAMES, 1.0)
         spent = accounts(less.path)
-        assert about["spent"]["select"] == spent["select"] and about["before"]["proxy"] == spent["proxy"]
+        # Scoring and a warm-up write no answers, so that the ledger has kinds of tokens that the file has not.
+        for told, account in ((about["spent"], "select"), (about["before"], "proxy")):
+            assert {**dict.fromkeys(spent[account], 0), **told[account]} == spent[account]
         assert not (less.path / "selecting").exists()
 
     def test_the_limit_is_kept_to_the_token(self, less):
