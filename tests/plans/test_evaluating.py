@@ -133,6 +133,8 @@ def test_while_training_goes_on_they_are_noted_and_change_nothing(tmp_path, task
     plain = run(tmp_path / "plain", "seed=1")
     asked = run(tmp_path / "asked", "seed=1", asking(tasks, every="50%"))
     assert weights(plain) == weights(asked)
+    # The harness pads and cuts; a tokenizer that is saved afterwards must not be told so.
+    assert len({(run_.path / "model" / "tokenizer.json").read_bytes() for run_ in (plain, asked)}) == 1
     noted = [record for record in history(asked) if "evaluation" in record]
     assert len(noted) == 2 and noted[0]["step"] == 0
     assert all(set(record["evaluation"]) == {"choices", "writing"} for record in noted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,8 @@ class Metered(HFLM):
         *,
         dry: bool = False,
     ) -> None:
-        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        # The harness sets padding and truncation on it, which a model saved afterwards would be saved with.
+        super().__init__(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
         self._prices, self._dry = prices, dry
         if dry:
             self._device = torch.device("cpu")  # of the questions; the model holds no numbers
