@@ -53,9 +53,13 @@ class Module(nn.Module):
 
 def news(dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield a step's query, key and value, from a few made beforehand."""
-    made = [[torch.randn(1, heads, 1, HEAD).to(dtype) for heads in (HEADS, KV_HEADS, KV_HEADS)] for _ in range(16)]
+
+    def drawn(heads: int) -> Tensor:
+        return torch.randn(1, heads, 1, HEAD).to(dtype)
+
+    made = [(drawn(HEADS), drawn(KV_HEADS), drawn(KV_HEADS)) for _ in range(16)]
     while True:
-        yield from made  # type: ignore[misc]
+        yield from made
 
 
 def ours(method: CacheMethod, prompt: list[Tensor], dtype: torch.dtype) -> Step:

@@ -215,7 +215,9 @@ class InferenceBudget(Config):
         kv: Cached tokens attended to a decode step and KV head, sinks and recent ones included.
         resident: Bytes of cache and side data that it may keep on the device.
         total: FLOPs, or tokens of all kinds.
-        tbt, ttft: Seconds between tokens and to the first one: objectives, reported and not enforced.
+        tbt, ttft: Seconds between tokens and to the first one: objectives, which nothing is held against yet.
+
+    `generate` holds to ``prompt``, ``answer`` and ``kv``; ``thinking``, ``resident`` and ``total`` are only priced yet.
     """
 
     prompt: Tokens = None

@@ -72,10 +72,10 @@ class CacheMethod(Config):
     """A way to read of a cache, in each decode step, no more than a budget.
 
     A layer's first ``dense_layers`` are read whole. What the others read is the method's; a budget at or above what is held
-    is dense, and no method is asked. ``page``: tokens of a page, None for a method without pages.
+    is dense, and no method is asked.
 
     Attributes:
-        evicts: Whether it forgets: then it keeps what is held within the budget, and obeys ``inference.resident``.
+        evicts: Whether it forgets: then it keeps what is held within the budget.
         places: Whether it keeps some of what is held elsewhere than on the device; see `place`.
         reads_less: Whether it ever reads less than everything.
     """

@@ -135,15 +135,7 @@ class Flexicache(CacheMethod):
     def step(
         self, held: Held, placement: Placement, query: Tensor, budget: int, number: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what a decode step attends to: keys and values (b, kv_heads, k, d), and which counts (b, kv_heads, k).
-
-        Args:
-            held: What there is; its keys are not looked at.
-            placement: Where it is.
-            query: (b, heads, 1, d).
-            budget: Tokens a KV head.
-            number: The step since the pages were placed, from 0.
-        """
+        """Return what a decode step attends to: keys and values (b, kv_heads, k, d), and which counts (b, kv_heads, k)."""
         pages, unstable = budget // self.page, placement.unstable
         due = number % self.interval == 0
         order = self._rank(held, query, pages) if due or bool(unstable.any()) else None
