@@ -76,10 +76,8 @@ class Ledger:
         if account not in self._spent:
             raise ValueError(f"Unknown account '{account}'{nearest(account, ACCOUNTS)}.")
         _check(supervised, processed, padded, flops, **kinds)
-        before, amounts = (
-            asdict(self._spent[account]),
-            asdict(Spent(supervised, processed, padded, float(flops), **kinds)),
-        )
+        before = asdict(self._spent[account])
+        amounts = asdict(Spent(supervised, processed, padded, float(flops), **kinds))
         self._spent[account] = Spent(**{key: before[key] + amount for key, amount in amounts.items()})
 
     def spent(self, account: Account) -> Spent:

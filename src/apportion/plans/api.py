@@ -230,11 +230,11 @@ def generate(
 
     Cost: in each answer; no ledger is charged.
     """
+    budget, method = InferenceBudget.parse({"kv": kv, "answer": answer, "over": over}), cache_method(cache)
     answering = load_answering(model.path if isinstance(model, Run) else model)
-    budget = InferenceBudget.parse({"kv": kv, "answer": answer, "over": over})
     rows = [{"prompt": prompt} if isinstance(prompt, str) else dict(prompt) for prompt in prompts]
     requests = requests_of(rows, answering.tokenizer, budget, answering.positions)
-    engine = answering.engine(cache_method(cache), budget, batch_size=batch_size, sampling=sampling)
+    engine = answering.engine(method, budget, batch_size=batch_size, sampling=sampling)
     return [answered for batch in engine.answer(requests, seed=seed) for answered in batch]
 
 

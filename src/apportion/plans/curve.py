@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,11 +15,10 @@ from apportion.caches import CACHES, CacheMethod
 from apportion.decoding.engine import Answered
 from apportion.decoding.requests import read_prompts, requests_of
 from apportion.plans.answering import Answering
+from apportion.plans.progress import Told
 from apportion.runs import atomic_write_text
 from apportion.runs.curve import CurveCell, CurveRecord
 from apportion.runs.schema import dump_file
-
-Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

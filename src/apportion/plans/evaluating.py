@@ -15,6 +15,7 @@ from apportion.budget.prices import Cost, Prices
 from apportion.evaluation import catalogue
 from apportion.evaluation.aside import aside
 from apportion.evaluation.spec import EvaluateSpec
+from apportion.plans.progress import Told
 from apportion.plans.stages import Costs, Stage
 from apportion.runs import RunFolder, read_run
 from apportion.runs.evaluation import EvaluationRecord, TaskScores, set_scores, write_answers, write_evaluation
@@ -22,8 +23,6 @@ from apportion.training.recorder import Show
 
 if TYPE_CHECKING:
     from apportion.evaluation.catalogue import Benchmark
-
-Told = Callable[[int, int], None]
 
 
 class Evaluating(Stage):

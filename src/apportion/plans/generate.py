@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from apportion.caches import CACHES
 from apportion.decoding.engine import Answered, Engine
 from apportion.decoding.requests import read_prompts, requests_of
 from apportion.plans.answering import Answering
+from apportion.plans.progress import Told
 from apportion.runs import atomic_write_text
 from apportion.runs.atomic import write_error
 from apportion.runs.schema import dump_file, dump_line
 
-Told = Callable[[int, int], None]
 _SECONDS = ("queued", "prefill", "decode")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from apportion.budget import InferenceBudget
 from apportion.caches.stability import Stability
 from apportion.decoding.requests import read_prompts, requests_of
 from apportion.plans.answering import Answering
+from apportion.plans.progress import Told
 from apportion.runs import atomic_write_text
 from apportion.runs.schema import dump_file
-
-Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

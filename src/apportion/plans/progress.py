@@ -12,6 +12,9 @@ from rich.table import Column
 
 from apportion.runs import numbers
 
+# Called with how many of how many things are done.
+Told = Callable[[int, int], None]
+
 Show = Callable[[dict[str, Any], float], None]
 
 # Below this many columns the training loss is left out, so that a bar stays on one line.
@@ -127,7 +130,7 @@ def progress() -> Iterator[Runs]:
 
 
 @contextmanager
-def counted(name: str, what: str) -> Iterator[Callable[[int, int], None]]:
+def counted(name: str, what: str) -> Iterator[Told]:
     """Show on stderr how many of a known number of things are done, in a terminal; yields what to call with both."""
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,11 @@ from apportion._errors import ApportionError
 from apportion._ranks import rank, wait
 from apportion.budget import Budget, Ledger
 from apportion.plans.build import make_model
+from apportion.plans.progress import Told
 from apportion.plans.recipe import Recipe
 from apportion.plans.run import load, selection_stages
 from apportion.plans.stages import expect
 from apportion.runs import RunFolder
-
-Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from apportion.budget import Account, Budget, Ledger
 from apportion.budget.prices import Cost, Prices
 from apportion.models.loading import parameters
 from apportion.plans.build import Data
+from apportion.plans.progress import Told
 from apportion.plans.recipe import Recipe
 from apportion.plans.stages import Costs, Stage
 from apportion.runs import RunFolder
@@ -73,7 +74,7 @@ class Selecting(Stage):
         self.selection = recipe.chosen()
         self._file = self.selection.given() or file
         self._before = before
-        self.told: Callable[[int, int], None] = lambda done, of: None
+        self.told: Told = lambda done, of: None
         self._recipe, self._data, self._work, self._shapes, self._looks = recipe, data, work, shapes, looks
         self._scratch = Ledger(Budget("flops", 1e40))
         self._pool = Pool(data.tasks, self._candidates())
