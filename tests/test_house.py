@@ -27,7 +27,7 @@ FLOORS = (
     ("exports", "reports", "tasks"),
     ("models", "objectives"),
     ("signals",),
-    ("mixtures", "selections", "weights", "caches"),
+    ("mixtures", "selections", "weights", "caches", "thinking"),
     ("decoding",),
     ("training", "evaluation"),
     ("plans",),

@@ -8,6 +8,7 @@ from apportion.budget.inference import InferenceBudget, KvLimit
 from apportion.budget.ledger import ACCOUNTS, Account, Ledger, Spent
 from apportion.budget.prices import Cost, Prices, Work
 from apportion.budget.served import Meter, Served, charge, means
+from apportion.budget.thinking import ThinkingBudget
 
 __all__ = [
     "ACCOUNTS",
@@ -21,6 +22,7 @@ __all__ = [
     "Prices",
     "Served",
     "Spent",
+    "ThinkingBudget",
     "Unit",
     "Work",
     "charge",

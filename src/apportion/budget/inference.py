@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, PlainSerializer
 
 from apportion._config import Config, validate
 from apportion._errors import nearest
+from apportion.budget.thinking import ThinkingBudget
 
 _AMOUNT = re.compile(r"(?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(?P<unit>%|[a-z]*)", re.IGNORECASE)
 _SCALES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
@@ -58,9 +59,14 @@ def _plain(amount: float) -> str:
 _TOKEN_WORDS = {"": "tokens", "token": "tokens", "tokens": "tokens"}
 
 
-def _tokens(value: object) -> int | None:
-    if value is None:
-        return None
+def read_tokens(value: object, *, least: int = 1) -> int | None:
+    """Read ``256``, ``4k`` or ``"256 tokens"``; None is none.
+
+    Raises:
+        ValueError: None of these, less than ``least``, or a part of a token.
+    """
+    if value is None or (least == 0 and str(value).strip() == "0"):
+        return None if value is None else 0
     amount, _ = _scaled(value, _TOKEN_WORDS, "256, 4k or '256 tokens'")
     return _whole(amount, "tokens")
 
@@ -195,7 +201,7 @@ def _optional(parse: Callable[[object], Any]) -> BeforeValidator:
     return BeforeValidator(lambda value: None if value is None else parse(value))
 
 
-Tokens = Annotated[int | None, BeforeValidator(_tokens)]
+Tokens = Annotated[int | None, BeforeValidator(read_tokens)]
 Seconds = Annotated[
     float | None, BeforeValidator(_seconds), PlainSerializer(lambda v: None if v is None else f"{_plain(v)} s")
 ]
@@ -210,7 +216,7 @@ class InferenceBudget(Config):
     Attributes:
         prompt: Its longest prompt, in tokens of the model's own tokenizer.
         over: What is done with a longer one: refused, or cut in the middle.
-        thinking: Tokens between the tags of thinking.
+        thinking: Tokens between the tags of thinking: a number, or {most, least, ignore}.
         answer: Tokens after it.
         kv: Cached tokens attended to a decode step and KV head, sinks and recent ones included.
         resident: Bytes of cache and side data that it may keep on the device.
@@ -222,7 +228,7 @@ class InferenceBudget(Config):
 
     prompt: Tokens = None
     over: Literal["refuse", "middle"] = "refuse"
-    thinking: Tokens = None
+    thinking: ThinkingBudget | None = None
     answer: Tokens = None
     kv: Kv = None
     resident: Resident = None
@@ -238,6 +244,11 @@ class InferenceBudget(Config):
             ApportionError: An unknown key or unit, with the nearest, or a limit that is none.
         """
         return validate(cls, values, "inference")
+
+    @property
+    def most_thinking(self) -> int:
+        """The tokens that thinking may take, 0 where nothing is thought or nothing said."""
+        return 0 if self.thinking is None else self.thinking.most or 0
 
     def written(self) -> dict[str, Any]:
         """Return the block as a person would write it; `parse` reads the same budget from it."""

@@ -41,7 +41,7 @@ def price(cache: BudgetedCache, prices: Prices, prompt: int, budget: InferenceBu
     binds: dict[str, int] = {}
     if budget.prompt is not None and prompt >= budget.prompt:
         binds["prompt"] = 0
-    thinking, answer = budget.thinking or 0, ANSWER if budget.answer is None else budget.answer
+    thinking, answer = budget.most_thinking, ANSWER if budget.answer is None else budget.answer
     for generated in range(max(thinking + answer, 1)):
         less = replay.step() if generated else False
         if less:

@@ -75,7 +75,7 @@ def requests_of(
     Raises:
         ApportionError: A prompt that is longer than the budget or the model, or turns that the tokenizer cannot write.
     """
-    answer = (budget.thinking or 0) + (budget.answer or 1)
+    answer = budget.most_thinking + (budget.answer or 1)
     room = min(budget.prompt or longest, longest - answer)
     if room < 1:
         raise ApportionError(
