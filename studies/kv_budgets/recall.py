@@ -25,6 +25,9 @@ CURRICULUM = ((32, 1500, 64), (64, 300, 48), (128, 250, 24), (256, 150, 12))
 CURRICULUM += ((512, 100, 6), (1024, 80, 3), (2048, 80, 2), (4096, 100, 1))
 # At the end, with a new optimizer: contexts of mostly fillers, asked in their last eighth, as the study asks.
 LAST = (4096, 80, 1)
+# For contexts beyond LONG: more of them, of which only the last 256 tokens ask, at short intervals.
+LONG, LONGER = 2048, ((4096, 100), (8192, 60))
+ASKING, APART = 256, 4
 LONGEST = 16384
 MODELS = {
     "llama": {"model_type": "llama"},
@@ -33,12 +36,14 @@ MODELS = {
 
 
 def sequences(
-    rng: np.random.Generator, count: int, length: int, pairs: int, before: float = 0.5
+    rng: np.random.Generator, count: int, length: int, pairs: int, before: float = 0.5, apart: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw training sequences (count, length) and their labels, -100 where nothing is asked.
 
-    Pairs stand in the first part, ``before`` of the sequence; behind it keys that were paired ask, each before its value.
+    Pairs stand in the first part, ``before`` of the sequence; behind it keys that were paired ask, each before its value,
+    with up to ``apart`` fillers between.
     """
+    apart = max(length // 64, 1) if apart is None else apart
     ids = FILLER + rng.integers(0, FILLERS, (count, length))
     labels = np.full((count, length), -100)
     for row in range(count):
@@ -52,7 +57,7 @@ def sequences(
             which = rng.integers(0, pairs)
             ids[row, at], ids[row, at + 1] = KEY + keys[which], VALUE + values[which]
             labels[row, at + 1] = VALUE + values[which]
-            at += 2 + int(rng.integers(0, max(length // 64, 1) + 1))
+            at += 2 + int(rng.integers(0, apart + 1))
     return ids, labels
 
 
@@ -91,9 +96,9 @@ def build(kind: str, seed: int) -> Any:  # noqa: ANN401 - a transformers model
     return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
 
 
-def train(kind: str, seed: int, say: Callable[[str], None] = print) -> Any:  # noqa: ANN401
+def train(model: Any, kind: str, seed: int, say: Callable[[str], None] = print) -> Any:  # noqa: ANN401
     """Train the model through the curriculum; some ten minutes on a core."""
-    model, rng = build(kind, seed), np.random.default_rng([11, seed])
+    rng = np.random.default_rng([11, seed])
     optimizer = _optimizer(model)
     for length, steps, count in CURRICULUM:
         right = stage(model, optimizer, rng, (length, steps, count), 0.5)
@@ -106,6 +111,24 @@ def lengthen(model: Any, seed: int, say: Callable[[str], None] = print) -> Any: 
     right = stage(model, _optimizer(model), np.random.default_rng([12, seed]), LAST, 0.875)
     say(f"seed {seed}, {LAST[0]} tokens asked at the end: {right:.3f} right")
     return model
+
+
+def lengthen_further(model: Any, seed: int, say: Callable[[str], None] = print) -> Any:  # noqa: ANN401
+    """Train on for contexts beyond `LONG`, the learning rate falling to nothing at each length; some six minutes."""
+    rng = np.random.default_rng([13, seed])
+    for length, steps in LONGER:
+        optimizer, right = _optimizer(model), []
+        for step in range(steps):
+            _rate(optimizer, 1e-3 * min(1.0, (step + 1) / 10) * (1 - step / steps))
+            drawn = int(rng.integers(KEYS // 4, KEYS + 1))
+            right.append(_learn(model, optimizer, sequences(rng, 1, length, drawn, 1 - ASKING / length, APART)))
+        say(f"seed {seed}, {length} tokens asked at the end: {sum(right[-20:]) / 20:.3f} right")
+    return model
+
+
+def _rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def _optimizer(model: Any) -> torch.optim.Optimizer:  # noqa: ANN401
@@ -123,33 +146,40 @@ def stage(
     length, steps, count = of
     pairs, right = min(KEYS, length * 3 // 8), []
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = 5e-3 * min(1.0, (step + 1) / 20) * min(1.0, (64 / length) ** 0.5)
+        _rate(optimizer, 5e-3 * min(1.0, (step + 1) / 20) * min(1.0, (64 / length) ** 0.5))
         drawn = int(rng.integers(2 if length < 128 else pairs // 2, pairs + 1))
-        ids, labels = (torch.from_numpy(part) for part in sequences(rng, count, length, drawn, before))
-        asked = labels[:, 1:] != -100
-        hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][asked]
-        logits, wanted = model.lm_head(hidden), labels[:, 1:][asked]
-        loss = functional.cross_entropy(logits, wanted)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        right.append(float((logits.detach().argmax(-1) == wanted).float().mean()))
+        right.append(_learn(model, optimizer, sequences(rng, count, length, drawn, before)))
     return sum(right[-10:]) / len(right[-10:])
 
 
-def trained(kind: str, seed: int, folder: Path) -> Any:  # noqa: ANN401
-    """Return the trained model, from ``folder`` as far as it is there already."""
+def _learn(model: Any, optimizer: torch.optim.Optimizer, drawn: tuple[np.ndarray, np.ndarray]) -> float:  # noqa: ANN401
+    """Take a step on sequences and their labels, and return the share of right answers before it."""
+    ids, labels = (torch.from_numpy(part) for part in drawn)
+    asked = labels[:, 1:] != -100
+    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][asked]
+    logits, wanted = model.lm_head(hidden), labels[:, 1:][asked]
+    loss = functional.cross_entropy(logits, wanted)
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return float((logits.detach().argmax(-1) == wanted).float().mean())
+
+
+def trained(kind: str, seed: int, folder: Path, length: int = LONG) -> Any:  # noqa: ANN401
+    """Return the model as it was trained for contexts of ``length``, from ``folder`` as far as it is there already."""
     folder.mkdir(parents=True, exist_ok=True)
-    first, last = (folder / f"{kind}-{seed}{end}.safetensors" for end in ("", "-long"))
     model = build(kind, seed)
-    if not last.exists():
-        if not first.exists():
-            save(train(kind, seed), first)
-        model.load_state_dict(load_file(first))
-        save(lengthen(model, seed), last)
-    model.load_state_dict(load_file(last))
+    stages: list[tuple[str, Callable[[], Any]]] = [
+        ("", lambda: train(model, kind, seed)),
+        ("-long", lambda: lengthen(model, seed)),
+        ("-longer", lambda: lengthen_further(model, seed)),
+    ]
+    for end, stage_of in stages if length > LONG else stages[:2]:
+        file = folder / f"{kind}-{seed}{end}.safetensors"
+        if not file.exists():
+            save(stage_of(), file)
+        model.load_state_dict(load_file(file))
     return model.eval()
 
 
@@ -161,4 +191,4 @@ def save(model: Any, file: Path) -> None:  # noqa: ANN401
 if __name__ == "__main__":
     import sys
 
-    trained(sys.argv[1], int(sys.argv[2]), Path("runs/kv_budgets"))
+    trained(sys.argv[1], int(sys.argv[2]), Path("runs/kv_budgets"), *map(int, sys.argv[3:]))

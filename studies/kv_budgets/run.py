@@ -130,7 +130,7 @@ def possible(method: CacheMethod, cache: BudgetedCache, budget: int) -> bool:
 
 def cells(kind: str, seed: int, length: int, name: str, block: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a cell a budget of one arm on one model; dense has one, without a budget."""
-    model, rng = trained(kind, seed, MODELS), np.random.default_rng([23, length])
+    model, rng = trained(kind, seed, MODELS, length), np.random.default_rng([23, length])
     method = CACHES.build(block)
     budgets: tuple[int | None, ...] = (None,) if name == "dense" else BUDGETS
     right: dict[int | None, list[float]] = {budget: [] for budget in budgets}
