@@ -4,6 +4,7 @@ import errno
 import socket
 
 import pytest
+from transformers import TrainingArguments
 
 import apportion
 from apportion import ApportionError
@@ -68,7 +69,7 @@ def test_what_apportion_decides_is_refused_with_the_reason(key):
 def test_training_values_become_what_hugging_face_wants(tmp_path):
     block = checked({"learning_rate": "2e-3", "weight_decay": 0, "bf16": "false", "warmup_steps": 0.1})
     assert block == {"learning_rate": 2e-3, "weight_decay": 0.0, "bf16": False, "warmup_steps": 0.1}
-    args = training_arguments(block, 3, tmp_path)
+    args = training_arguments(block, 3, tmp_path, TrainingArguments)
     assert (args.learning_rate, args.seed, args.eval_strategy.value, args.ignore_data_skip) == (2e-3, 3, "no", True)
 
 

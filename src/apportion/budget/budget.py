@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from apportion._errors import ApportionError, nearest
 
-Unit = Literal["supervised", "processed", "flops"]
+Unit = Literal["supervised", "processed", "flops", "generated"]
 
 ACCEPTED = (
     "write a share of the supervised tokens ('5%'), a number of supervised tokens (60000, '60k', '2M', '1.5B'), "
@@ -19,12 +19,13 @@ ACCEPTED = (
 
 _NUMBER = re.compile(
     r"(?P<number>[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(?P<scale>[kmbt%]?)"
-    r"(?:\s*(?P<unit>supervised|processed|flops?))?(?:\s*(?P<tokens>tokens))?",
+    r"(?:\s*(?P<unit>supervised|processed|generated|flops?))?(?:\s*(?P<tokens>tokens))?",
     re.IGNORECASE,
 )
 _SCALES = {"": Decimal(1), "%": Decimal(1), "k": Decimal(10) ** 3, "m": Decimal(10) ** 6, "b": Decimal(10) ** 9}
 _SCALES["t"] = Decimal(10) ** 12
 _KEYS: dict[str, Unit] = {"supervised": "supervised", "processed": "processed", "total": "flops"}
+_KEYS["generated"] = "generated"
 _LARGEST = Decimal(10) ** 40
 
 
@@ -33,7 +34,8 @@ class Budget:
     """What may be spent.
 
     ``supervised`` and ``processed`` limit the tokens of the train account; ``flops`` limits the FLOPs of all accounts
-    together, so that what a method spends on steering comes out of what it can train.
+    together, so that what a method spends on steering comes out of what it can train; ``generated`` limits the tokens that
+    reinforcement writes: thinking, answers and what was inserted.
 
     Raises:
         ApportionError: An unknown unit, or a limit that is not a positive number (a whole one, for tokens).
@@ -81,7 +83,7 @@ class Budget:
         said = (match["unit"] or "").lower()
         unit: Unit | None = None
         if said:
-            unit = "flops" if said.startswith("flop") else "supervised" if said == "supervised" else "processed"
+            unit = "flops" if said.startswith("flop") else _KEYS[said]
         # A bare number under 'total' could be tokens or FLOPs: it must say which.
         if (fixed == "flops" and unit is None) or (fixed and unit and unit != fixed):
             raise _refusal(spec)

@@ -33,6 +33,11 @@ class Spent:
     answer: int = 0
     inserted: int = 0
 
+    @property
+    def generated(self) -> int:
+        """Tokens that were generated, of every kind."""
+        return self.thinking + self.answer + self.inserted
+
 
 class Ledger:
     """What a run has spent, by account, against its budget.
@@ -105,6 +110,8 @@ class Ledger:
                 return self._spent["train"].processed
             case "supervised":
                 return self._spent["train"].supervised
+            case "generated":
+                return self._spent["generate"].generated
 
     @property
     def remaining(self) -> int | float:

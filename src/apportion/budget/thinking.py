@@ -18,9 +18,9 @@ class ThinkingBudget(Config):
         ignore: How often the model's own end becomes ``wait``, after ``least``.
     """
 
-    most: int | None = Field(None, ge=0)
-    least: int = Field(0, ge=0)
-    ignore: int = Field(0, ge=0)
+    most: int | None = Field(default=None, ge=0)
+    least: int = Field(default=0, ge=0)
+    ignore: int = Field(default=0, ge=0)
 
     @model_validator(mode="before")
     @classmethod

@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import torch
 from pydantic import Field, create_model
@@ -19,6 +19,8 @@ from transformers.training_args import OptimizerNames
 from apportion._config import Config, validate
 from apportion._errors import ApportionError, nearest
 from apportion.training.schedule import budget_schedule
+
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
 # The budget, the run folder and the seed decide these.
 OWNED = {
@@ -113,13 +115,14 @@ def checked(block: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def training_arguments(block: Mapping[str, Any], seed: int, output: Path) -> TrainingArguments:
+def training_arguments(block: Mapping[str, Any], seed: int, output: Path, kind: type[Arguments]) -> Arguments:
     """Return Hugging Face's arguments, with what the budget decides set.
 
     Args:
         block: A checked ``training`` block.
         seed: Of the recipe.
         output: The run folder.
+        kind: Theirs (``TrainingArguments``), or those of a trainer that has more.
 
     Raises:
         ApportionError: Values that do not go together, or an optimizer or schedule that cannot be built from them.
@@ -144,7 +147,7 @@ def training_arguments(block: Mapping[str, Any], seed: int, output: Path) -> Tra
         "max_steps": 10**9,
     }
     try:
-        args = TrainingArguments(**settings)
+        args = kind(**settings)
         if args.activation_checkpointing:
             _try_checkpointing(args.activation_checkpointing_kwargs or {})
         if not args.optim.value.startswith(tuple(_BY_LAYER)):

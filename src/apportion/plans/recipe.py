@@ -116,7 +116,9 @@ class Recipe(Config):
     @field_validator("budget")
     @classmethod
     def _readable(cls, value: str | int | float | dict[str, Any]) -> str | int | float | dict[str, Any]:
-        Budget.parse(value, 10**15)  # of how many tokens a share is taken, the data will say
+        # Of how many tokens a share is taken, the data will say.
+        if Budget.parse(value, 10**15).unit == "generated":
+            raise ValueError("is in generated tokens, which training has none of: take supervised or processed ones")
         return value
 
     @field_validator("packing")
@@ -192,9 +194,11 @@ class Recipe(Config):
         Raises:
             ApportionError: Values that do not go together, or an optimizer or schedule that cannot be built from them.
         """
+        from transformers import TrainingArguments
+
         from apportion.plans.arguments import training_arguments
 
-        args = training_arguments(self.training, self.seed, output)
+        args = training_arguments(self.training, self.seed, output, TrainingArguments)
         args.save_total_limit = None if self.checkpoints == "all" else NEWEST
         return args
 

@@ -15,6 +15,7 @@ from apportion.runs.atomic import atomic_write_text, write_error
 from apportion.runs.schema import dump_file, dump_line
 
 _LOCK = ".lock"
+HISTORY = "history.jsonl"
 
 
 class RunFolder:
@@ -101,13 +102,13 @@ class RunFolder:
         """The folder of ``step-N/`` checkpoints."""
         return self.path / "checkpoints"
 
-    def append_history(self, record: Mapping[str, Any]) -> None:
-        """Add one record to ``history.jsonl``, on the disk when this returns.
+    def append_history(self, record: Mapping[str, Any], name: str = HISTORY) -> None:
+        """Add one record to ``history.jsonl``, or another file of lines, on the disk when this returns.
 
         Raises:
             ApportionError: The disk is full; no part of the line is left.
         """
-        path = self.path / "history.jsonl"
+        path = self.path / name
         with path.open("ab", buffering=0) as file:
             before = file.seek(0, os.SEEK_END)
             try:
@@ -117,13 +118,13 @@ class RunFolder:
                 file.truncate(before)
                 raise write_error(path, error) from None
 
-    def truncate_history(self, lines: int) -> None:
-        """Keep the first ``lines`` records, those that the checkpoint resumed from already knew.
+    def truncate_history(self, lines: int, name: str = HISTORY) -> None:
+        """Keep the first ``lines`` records of a file, those that the checkpoint resumed from already knew.
 
         Raises:
             ApportionError: The history has fewer whole records than that.
         """
-        path = self.path / "history.jsonl"
+        path = self.path / name
         whole = (
             [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
             if path.exists()

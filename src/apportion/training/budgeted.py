@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -15,13 +15,31 @@ from apportion.models.loading import quietly
 from apportion.signals._records import Moment
 from apportion.training.checkpoint import STATE, aside_of, load_state, write_checkpoint
 from apportion.training.part import Done, Parts
-from apportion.training.recorder import Recorder
+from apportion.training.recorder import Log
 from apportion.training.schedule import budget_schedule
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
 else:
     _Base = object
+
+
+class Records(Protocol):
+    """What writes the history, as far as a trainer knows it.
+
+    Attributes:
+        step: The step of the last record.
+        due: Whether a measurement was due after the last step; a checkpoint follows then.
+        log: Told the numbers of every record.
+    """
+
+    step: int
+    due: bool
+    log: Log | None
+
+    def finish(self, model: nn.Module) -> None:
+        """Measure and record the finished model."""
+        ...
 
 
 class _Closing(TrainerCallback):
@@ -50,11 +68,11 @@ class Budgeted(_Base):
     """
 
     parts: Parts
-    recorder: Recorder
+    recorder: Records
     ledger: Ledger
     checkpoints: Path | None
 
-    def carry(self, parts: Parts, recorder: Recorder, ledger: Ledger, checkpoints: Path | None) -> None:
+    def carry(self, parts: Parts, recorder: Records, ledger: Ledger, checkpoints: Path | None) -> None:
         """Take the parts on."""
         self.parts, self.recorder, self.ledger, self.checkpoints = parts, recorder, ledger, checkpoints
         recorder.log = self.log

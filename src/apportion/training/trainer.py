@@ -62,6 +62,8 @@ class BudgetTrainer(Budgeted, Trainer):
         checkpoints: The folder of checkpoints, or None to write none.
     """
 
+    recorder: Recorder
+
     def __init__(  # noqa: PLR0913 - the joint where everything meets Trainer
         self,
         model: PreTrainedModel | nn.Module,

@@ -1,0 +1,133 @@
+"""A recipe of reinforcement: a finished run, problems, budgets of thinking, and what may be spent on roll-outs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from apportion._config import Config, validate
+from apportion._errors import ApportionError
+from apportion.budget import Budget
+from apportion.mixtures import MIXTURES
+from apportion.plans.recipe import LARGEST_SEED, Recipe, ValidationSpec, as_block
+from apportion.runs import is_run, read_run
+from apportion.tasks import TasksSpec
+from apportion.tasks.files import expand
+from apportion.thinking.tags import ThinkingTags
+from apportion.training.rl.spec import RlSpec
+
+# Of the training block, what the roll-outs decide.
+_OWNED = {"per_device_train_batch_size": "'rl.prompts' and 'rl.rollouts' decide what a step is"}
+
+
+class ReinforceRecipe(Config):
+    """Problems to be thought about within budgets, as the YAML file says it.
+
+    ``budget`` is in generated tokens (``{generated: 2M}``) or FLOPs. ``validation`` says how often, and on how many problems
+    of each task's reporting half, the accuracy at each budget is measured.
+    """
+
+    rl: RlSpec
+    tasks: TasksSpec
+    budget: str | int | float | dict[str, str | int | float]
+    mixture: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
+    validation: ValidationSpec = ValidationSpec(every=0.25, examples_per_task=16)
+    training: dict[str, Any] = Field(default_factory=dict)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+
+    @field_validator("budget")
+    @classmethod
+    def _readable(cls, value: Any) -> Any:  # noqa: ANN401
+        unit = Budget.parse(value, 10**15).unit
+        if unit not in ("generated", "flops"):
+            raise ValueError(
+                f"is in {unit} tokens: reinforcement spends {{generated: 2M}} tokens, or {{total: 1e15 FLOPs}}"
+            )
+        return value
+
+    @field_validator("mixture", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        return as_block("mixture", value)
+
+    @property
+    def start(self) -> Path:
+        """The folder of the run that it starts from."""
+        return expand(self.rl.start)
+
+    def inner(self) -> Recipe:
+        """Return the recipe of training on the same tasks with the start's model, whose data and draws these are.
+
+        Its budget is none of this one's.
+        """
+        values = self.resolved()
+        values.pop("rl")
+        # Rows are roll-outs; what is left of this is the size that Hugging Face's arguments ask for.
+        return validate(Recipe, {**values, "model": {"name": str(self.start / "model")}, "budget": "100%"}, "")
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the recipe as plain values with every default written out: enough to rerun."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        method = MIXTURES.build(self.mixture, "mixture").settled(False)
+        return {**values, "mixture": MIXTURES.block(method, "mixture")}
+
+    @property
+    def title(self) -> str:
+        """What a run of it is called while it runs."""
+        return f"{self.rl.title}, seed {self.seed}"
+
+
+def is_reinforcing(values: Mapping[str, Any]) -> bool:
+    """Return whether a recipe is one of reinforcement."""
+    return "rl" in values
+
+
+def parse_reinforcing(values: Mapping[str, Any]) -> ReinforceRecipe:
+    """Check every key and value, and the run that it starts from; loads neither torch nor TRL.
+
+    Raises:
+        ApportionError: Anything unknown, missing or out of range, with the nearest name; or a start that is none.
+    """
+    if not is_reinforcing(values):
+        raise ApportionError(
+            "The recipe has no block 'rl', which says where to start and within which budgets: see 'apportion train'."
+        )
+    recipe = validate(ReinforceRecipe, values, "")
+    MIXTURES.check(recipe.mixture)
+    for key in recipe.training:
+        if key in _OWNED:
+            raise ApportionError(f"'training.{key}' cannot be set here: {_OWNED[key]}.")
+    method = MIXTURES.build(recipe.mixture, "mixture")
+    if method.needs():
+        raise ApportionError(
+            f"'mixture.type: {recipe.mixture['type']}' follows losses or gradients, of which reinforcement has none: take "
+            "uniform, proportional, temperature or fixed."
+        )
+    tags_of(recipe)
+    return recipe
+
+
+def tags_of(recipe: ReinforceRecipe) -> ThinkingTags:
+    """Return the tags that the start's model was trained to think between.
+
+    Raises:
+        ApportionError: No finished run, or one that names no tags.
+    """
+    if not recipe.start.is_dir() or not is_run(recipe.start):
+        raise ApportionError(f"'rl.start' is '{recipe.rl.start}', which is no run: name the folder of a finished one.")
+    run = read_run(recipe.start)
+    if not run.finished:
+        raise ApportionError(
+            f"'rl.start' is '{recipe.rl.start}', a run that is not finished: the command that began it goes on with it."
+        )
+    block = run.recipe.get("thinking")
+    if block is None:
+        raise ApportionError(
+            f"The run '{recipe.rl.start}' names no tags to think between: start from one whose recipe has a "
+            "block 'thinking', such as recipes/thinking/sft.yaml."
+        )
+    known = {key: block[key] for key in ThinkingTags.model_fields if key in block}
+    return validate(ThinkingTags, known, "thinking")
