@@ -27,6 +27,7 @@ from apportion.cli import (
     init,
     plan,
     profile,
+    reinforce,
     report,
     select,
     tasks,
@@ -53,6 +54,7 @@ for command in (
     generate.generate,
     curve.curve,
     profile.profile,
+    reinforce.reinforce,
     report.report,
     export.export,
 ):
@@ -82,7 +84,7 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries, which read this when they are imported
     arguments = sys.argv[1:] or ["--help"]
     stopped = "stopped."
-    if arguments[0] in ("train", "compare"):
+    if arguments[0] in ("train", "compare", "reinforce"):
         stopped += " The same command goes on from the last checkpoint."
     elif arguments[0] == "select":
         stopped += " The same command goes on with what is not scored yet."

@@ -18,6 +18,7 @@ from apportion.cli._options import (
     recipe_values,
     seed_numbers,
 )
+from apportion.cli._reinforcing import plan_reinforcement
 from apportion.cli._serving import plan_inference
 
 if TYPE_CHECKING:
@@ -38,15 +39,18 @@ def plan(
 
     Steps, tokens and FLOPs by account, memory, time on this machine, and what to set otherwise. A few steps are made to see
     how long they take, of models that are small enough; nothing of it is kept. A recipe with 'prompts', 'inference' and
-    'cache' is priced too: what its answers take at full length, and which limit they run into first.
+    'cache' is priced too: what its answers take at full length, and which limit they run into first. One with 'rl' is priced
+    by steps of roll-outs at full length.
     """
     values = recipe_values(recipe, assignments)
     from apportion.plans.recipe import is_serving
+    from apportion.plans.reinforcing import is_reinforcing
 
-    if is_serving(values):
+    if is_serving(values) or is_reinforcing(values):
         if methods is not None or seeds is not None:
-            raise ApportionError("'--methods' and '--seeds' are of comparisons; a recipe of inference has one cache.")
-        plan_inference(values, as_json=as_json)
+            raise ApportionError("'--methods' and '--seeds' are of comparisons of training.")
+        plan_other = plan_inference if is_serving(values) else plan_reinforcement
+        plan_other(values, as_json=as_json)
         return
     arms = listed(methods) if methods is not None else list(values.get("arms") or {})
     if not arms and (methods is not None or seeds is not None):

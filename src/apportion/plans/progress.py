@@ -19,6 +19,8 @@ Show = Callable[[dict[str, Any], float], None]
 
 # Below this many columns the training loss is left out, so that a bar stays on one line.
 _WIDE = 100
+# What is shown of reinforcement: means over the roll-outs since the record before.
+_REINFORCED = ("reward", "correct", "thinking")
 _WAITING = "reading tasks and model"
 
 
@@ -148,11 +150,13 @@ def counted(name: str, what: str) -> Iterator[Told]:
 
 
 def _spent(record: dict[str, Any]) -> str:
-    return numbers.count(record["spent"].get("train", {}).get("supervised", 0))
+    return numbers.count(record.get("generated", record["spent"].get("train", {}).get("supervised", 0)))
 
 
 def _said(latest: dict[str, Any], losses: tuple[str, ...]) -> str:
     if latest.get("target") is not None:
         # A run with targets is judged by them; what is left is the other tasks, not all tasks with the targets again.
         losses = ("target", "others", *(key for key in losses if key == "loss"))
+    if "curve" in latest:
+        losses = (*_REINFORCED, *losses)
     return " ".join(f"{key} {numbers.loss(latest[key])}" for key in losses if latest.get(key) is not None)

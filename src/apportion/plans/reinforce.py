@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,15 +18,13 @@ from torch import nn
 
 import apportion
 from apportion._errors import ApportionError
-from apportion.budget import ACCOUNTS, Account, Budget, Ledger
-from apportion.budget.prices import Cost
+from apportion.budget import ACCOUNTS, Budget, Ledger
 from apportion.models import KINDS
 from apportion.plans.arguments import checked, training_arguments
 from apportion.plans.build import load_data
 from apportion.plans.problems import Problems, problems_of
 from apportion.plans.recipe import NEWEST
 from apportion.plans.reinforcing import ReinforceRecipe, tags_of
-from apportion.plans.stages import Costs, Stage
 from apportion.plans.training import device_name
 from apportion.runs import RunFolder, read_run
 from apportion.runs.atomic import atomic_write_text, is_write_error, write_error
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 TRL = (Version("1.16"), Version("1.17"))
 
 
-class Reinforcing(Stage):
+class Reinforcing:
     """Rolls out and trains within the budget, and leaves model, history, roll-outs, curve, ledger and summary.
 
     Args:
@@ -60,8 +59,6 @@ class Reinforcing(Stage):
         rollouts: What a step is, and what it takes.
         summary: Of the finished run.
     """
-
-    name = "reinforce"
 
     def __init__(self, recipe: ReinforceRecipe, out: Path) -> None:
         self.recipe, self._out = recipe, out
@@ -105,12 +102,7 @@ class Reinforcing(Stage):
         )
         self.summary: dict[str, Any] = {}
 
-    @property
-    def finished(self) -> bool:
-        """Whether its summary is written."""
-        return (self._out / "summary.json").exists()
-
-    def check(self, ledger: Ledger) -> None:
+    def check(self) -> None:
         """Refuse a budget that does not hold a single step at full length, and TRL of another version."""
         _check_trl()
         if not self.rollouts.affords():
@@ -133,20 +125,26 @@ class Reinforcing(Stage):
         left = budget.limit - self.rollouts.measure_price.generate
         return max(int(left // (step.generate + step.train)), 0)
 
-    def price(self, ledger: Ledger) -> Costs:
-        """Return what is spent at the most: every roll-out and answer at full length."""
+    def spending(self) -> dict[str, dict[str, float]]:
+        """Return the most that each account is charged, ``generated`` tokens and ``flops``."""
         step, once, steps = self.rollouts.step_price, self.rollouts.measure_price, self.steps
-        times = min(int(1 / self.recipe.validation.cadence), steps) + 1
-        accounts: dict[Account, Cost] = {
-            "generate": Cost(0, steps * step.generated, steps * step.generate),
-            "train": Cost(0, steps * step.generated, steps * step.train),
-            "validation": Cost(0, times * once.generated, times * once.generate),
+        times = min(math.ceil(1 / self.recipe.validation.cadence - 1e-9), steps) + 1
+        return {
+            "generate": {"generated": steps * step.generated, "flops": steps * step.generate},
+            "train": {"generated": 0, "flops": steps * step.train},
+            "validation": {"generated": times * once.generated, "flops": times * once.generate},
         }
-        return accounts
 
-    def run(self, ledger: Ledger, folder: RunFolder | None, show: Show | None) -> None:
-        """Train, from the newest checkpoint on where there is one; errors are `Stage.run`'s."""
-        assert folder is not None
+    def run(self, folder: RunFolder, show: Show | None) -> None:
+        """Train, from the newest checkpoint on where there is one.
+
+        Args:
+            folder: The run's.
+            show: Told of every record.
+
+        Raises:
+            ApportionError: A checkpoint that the run cannot go on from, or a disk that is full.
+        """
         checkpoint = newest_checkpoint(folder.checkpoints_dir) if folder.resumed else None
         if folder.resumed:
             lines = load_state(checkpoint)["recorder"]["lines"] if checkpoint else {}
@@ -289,6 +287,25 @@ class Reinforced:
     summary: Mapping[str, Any]
 
 
+def plan_reinforcing(recipe: ReinforceRecipe) -> dict[str, Any]:
+    """Price a recipe at full length, as plain values; rolls out nothing.
+
+    Raises:
+        ApportionError: As `Reinforcing`.
+    """
+    stage = Reinforcing(recipe, Path("plan"))
+    stage.check()
+    spec = recipe.rl
+    return {
+        "budget": asdict(stage.ledger.budget),
+        "steps": stage.steps,
+        "roll_outs": spec.prompts * spec.rollouts,
+        "answers": spec.prompts * spec.rollouts * spec.summaries * len(spec.budgets),
+        "step": asdict(stage.rollouts.step_price),
+        "accounts": stage.spending(),
+    }
+
+
 def reinforce_recipe(recipe: ReinforceRecipe, out: str | Path, show: Show | None = None) -> Reinforced:
     """Run a recipe of reinforcement; goes on where it was stopped if the folder holds an unfinished run of it.
 
@@ -304,7 +321,7 @@ def reinforce_recipe(recipe: ReinforceRecipe, out: str | Path, show: Show | None
     recipe.tasks.keep_out(Path(out))
     RunFolder.check(out, recipe.resolved())
     stage = Reinforcing(recipe, Path(out))
-    stage.check(stage.ledger)
+    stage.check()
     with RunFolder.create(out, recipe.resolved()) as folder:
-        stage.run(stage.ledger, folder, show)
+        stage.run(folder, show)
     return Reinforced(Path(out), stage.summary)

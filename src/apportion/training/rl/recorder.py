@@ -135,6 +135,7 @@ class RlRecorder(Part):
         record: dict[str, Any] = {
             "step": step,
             "spent": {name: asdict(self._ledger.spent(name)) for name in ACCOUNTS if self._ledger.spent(name).flops},
+            "generated": self._ledger.spent("generate").generated,
             "seconds": round(self.seconds, 3),
             "lr": lr,
             **({name: total / self._traces for name, total in self._sums.items()} if self._traces else {}),
