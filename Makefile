@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@# torch alone first: plain pip then settles on one build of it before anything else may ask for another.
 	$(PIP) torch
-	$(PIP) -e '.[dev,trainers]'
+	$(PIP) -e '.[dev,rl]'
 	@touch $@
 
 run: $(STAMP) ## Compare four mixtures toward a target on made-up sources (minutes); goes on where it was stopped.
@@ -41,7 +41,7 @@ test-oldest: ## The fast tests, and whole runs, on the oldest versions that pypr
 	$(OLDEST)/python -m pip install --disable-pip-version-check --quiet -c constraints-oldest.txt torch
 	$(OLDEST)/python -m pip install --disable-pip-version-check --quiet -c constraints-oldest.txt -e '.[dev]'
 	@# TRL asks for newer packages than these.
-	$(OLDEST)/python -m pytest -n 2 -m "not slow" --ignore tests/exports/test_trl.py
+	$(OLDEST)/python -m pytest -n 2 -m "not slow" --ignore tests/exports/test_trl.py --ignore tests/training/rl
 	$(OLDEST)/python -m pytest -n 2 $(addprefix tests/training/test_,run.py resume.py adapters.py)
 
 wheel-check: ## Build the wheel, install it away from here, and train with it.

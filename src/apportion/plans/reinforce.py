@@ -56,6 +56,7 @@ class Reinforcing:
 
     Attributes:
         ledger: The run's.
+        problems: What is trained on, and measured on.
         rollouts: What a step is, and what it takes.
         summary: Of the finished run.
     """
@@ -79,10 +80,10 @@ class Reinforcing:
                 f"'rl.budgets' go up to {spec.budgets[-1]:,} tokens and 'rl.answer' is {spec.answer}: the model has "
                 f"{positions:,} positions, which leaves none for a problem."
             )
-        self._problems: Problems = problems_of(inner, self._data, self._tags, ids, room)
+        self.problems: Problems = problems_of(inner, self._data, self._tags, ids, room)
         method, sizes = inner.method(), self._data.sizes
         self._names = sizes.names
-        counts = [len(found) for found in self._problems.train]
+        counts = [len(found) for found in self.problems.train]
         sampler = TaskSampler(
             counts,
             [np.ones(count, np.int64) for count in counts],
@@ -93,8 +94,8 @@ class Reinforcing:
         self.ledger = Ledger(Budget.parse(recipe.budget, 0))
         self.rollouts = Rollouts(
             Roller(self._data.tokenizer, kind.prices(self.model), self._tags, ids, spec),
-            self._problems.train,
-            self._problems.measured,
+            self.problems.train,
+            self.problems.measured,
             sampler=sampler,
             p=method.proportions(method.init(sizes)).numpy(),
             ledger=self.ledger,
@@ -245,7 +246,7 @@ class Reinforcing:
                 *(curve[key] for key in ("budgets", "accuracy", "error", "used", "forced")), strict=True
             )
         ]
-        settings = {"model": str(folder.path), "metric": "exact", "prompts": len(self._problems.measured)}
+        settings = {"model": str(folder.path), "metric": "exact", "prompts": len(self.problems.measured)}
         curve = {
             "settings": settings,
             "device": self.summary["device"],
