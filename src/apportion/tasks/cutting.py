@@ -59,7 +59,9 @@ def cut_thinking(
         )
     findings = [f"{counted(cut, 'train example')} of {total:,} with their thinking cut at a random place."]
     if thoughtless:
-        findings.append(f"{counted(thoughtless, 'train example')} without supervised thinking between tags: left whole.")
+        findings.append(
+            f"{counted(thoughtless, 'train example')} without supervised thinking between tags: left whole."
+        )
     return EncodedCollection(parts, [*tasks.findings, *findings], tasks.fingerprint, tasks.targets)
 
 

@@ -214,13 +214,13 @@ def load_tasks(
     test: float = 0.0,
     **settings: object,
 ) -> TaskCollection:
-    """Read tasks from files, folders, rows in memory, a Hub data set or the playground, and split them.
+    """Read tasks from files, folders, rows in memory, a Hub data set, the playground or the scratchpad, and split them.
 
     Rows in memory are written to a file in the cache, $APPORTION_CACHE, so that a run can name and read them again.
 
     Args:
         path: File, folder or Hub name; a list of them; a mapping from task name to each or to rows, such as
-            ``{"sums": [{"prompt": "1+1", "completion": "2"}, ...]}``; the playground needs none.
+            ``{"sums": [{"prompt": "1+1", "completion": "2"}, ...]}``; what is generated needs none.
         source: A source's name; left out, it is inferred from the path.
         validation: Share of distinct prompts to validate on.
         test: Share of distinct prompts to hold out for tests.

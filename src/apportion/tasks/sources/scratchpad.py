@@ -98,7 +98,9 @@ class Scratchpad(Source):
             thought, answer = self._thought(kind, problem, thinking)
             completion = f"{self.open}{thought}{self.close}{answer}"
             examples.append(Example(problem, completion, f"{name}-{number}", references=(answer,)))
-        return RawTask(name, "scratchpad", examples, instruction=kind.instruction if self.instruction == "apart" else "")
+        return RawTask(
+            name, "scratchpad", examples, instruction=kind.instruction if self.instruction == "apart" else ""
+        )
 
     def _thought(self, kind: Kind, problem: str, rng: random.Random) -> tuple[str, str]:
         """Return the thinking and the answer."""
