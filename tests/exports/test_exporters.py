@@ -12,7 +12,7 @@ from apportion.exports.readme import readme
 from apportion.exports.shares import fixed_block
 from tests.exports.handed import DRAWN, LORA, handed, shares
 
-PLAIN = Told(moved=None, weights="uniform", capped=(), undrawn=(), scratch=False, tokenizer=None, unsaid=())
+PLAIN = Told(moved=None, weights="uniform", cuts=0.0, capped=(), undrawn=(), scratch=False, tokenizer=None, unsaid=())
 
 every = pytest.mark.parametrize("name", list(EXPORTERS))
 
@@ -98,9 +98,9 @@ def test_what_the_run_had_and_the_trainer_has_not_is_said(name):
     few = notes_on(exporter, told, PLAIN)
     assert any("rows, not tokens" in note for note in few)
     assert not any("weigh" in note or "moved" in note for note in few)
-    much = Told(0.31, "adapt", ("goal",), ("never",), True, "other/tokenizer", ("neftune_noise_alpha",))
+    much = Told(0.31, "adapt", 0.5, ("goal",), ("never",), True, "other/tokenizer", ("neftune_noise_alpha",))
     said = " ".join(notes_on(exporter, told, much))
-    for fragment in ("'weights.type: adapt'", "up to 31% of its draws", "'never'"):
+    for fragment in ("'weights.type: adapt'", "thinking of 50%", "up to 31% of its draws", "'never'"):
         assert fragment in said
     assert ("'goal'" in said) == (not exporter.exact)
     for fragment in ("from a config", "'other/tokenizer'", "neftune_noise_alpha", "each example counted alike"):

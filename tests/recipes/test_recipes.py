@@ -18,6 +18,7 @@ from apportion.plans.plan import plan_recipe
 from apportion.plans.recipe import is_serving, overridden, parse_recipe, read_yaml
 from apportion.plans.run import run_recipe
 from apportion.plans.serving import parse_serving, plan_serving
+from apportion.tasks import TasksSpec
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "recipes").rglob("*.y*ml"))
@@ -95,16 +96,30 @@ def tiny(values):
         return {**values, "model": small, "tasks": {**tasks, "validation": 0.1}, "training": training}
     if tasks["source"] == "playground":
         return {**values, "model": {**model, "config": config}, "tasks": {**tasks, "scale": 0.02}}
+    if tasks["source"] == "scratchpad":
+        return {
+            **values,
+            "model": {**model, "config": config},
+            "tasks": {**tasks, "examples": 40},
+            "budget": "20k processed",
+        }
     tasks["path"] = tasks["path"].replace("/natural-instructions", "/natural-instructions-mini")
     small = {"config": config, "tokenizer": {"train": "bpe", "vocab_size": 400}}
     return {**values, "model": small, "tasks": tasks}
+
+
+def tasks_of(path, values):
+    """Return how many tasks a recipe has beside its targets."""
+    if values["tasks"].get("source") == "scratchpad":
+        return len(TasksSpec.model_validate(values["tasks"] | {"examples": 20}).load())
+    return 2 if "pretraining" in str(path) else 20
 
 
 def test_the_shipped_recipes_are_found():
     assert Path("recipes/inference/kv-budget.yaml") in INFERENCE
     assert all("inference" in str(path) for path in INFERENCE)
     names = {str(path) for path in RECIPES}
-    assert "recipes/playground.yaml" in names
+    assert {"recipes/playground.yaml", "recipes/thinking/sft.yaml"} <= names
     for model in ("tiny-llama", "qwen3-0.6b", "llama-3.2-1b", "gemma-3-1b"):
         for method in ("uniform", "proportional", "adapt", "adapt-paper"):
             assert f"recipes/natural-instructions/{model}/{method}.yaml" in names
@@ -158,7 +173,7 @@ def test_it_plans_at_tiny_size(path):
         # Targets that may be trained on are tasks too.
         own = "path" in (asked := values.get("targets") or {}) or "source" in asked
         trained = sum(target["train"] > 0 for target in plan.targets.values()) if own else 0
-        assert plan.steps >= 1 and len(plan.mixture) == (2 if "pretraining" in str(path) else 20) + trained, arm
+        assert plan.steps >= 1 and len(plan.mixture) == tasks_of(path, values) + trained, arm
         assert plan.accounts["train"]["flops"] > 0 and plan.accounts["validation"]["flops"] > 0
     limits = {(plan.budget["unit"], plan.budget["limit"]) for plan in plans.values()}
     assert len(limits) == 1

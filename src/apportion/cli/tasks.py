@@ -20,7 +20,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def tasks(  # noqa: PLR0913, PLR0917 - a command's options
     data: Annotated[
-        list[str], typer.Argument(metavar="DATA...", help="Files, folders, or a Hub data set; or 'playground'.")
+        list[str],
+        typer.Argument(metavar="DATA...", help="Files, folders, or a Hub data set; or 'playground', 'scratchpad'."),
     ],
     source: Annotated[str | None, typer.Option(help="The source's name, where the path does not tell.")] = None,
     group_by: Annotated[str | None, typer.Option(help="natural_instructions: 'task' or 'category'.")] = None,

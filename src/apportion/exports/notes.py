@@ -19,6 +19,7 @@ class Told:
     Attributes:
         moved: The largest share of its draws that changed task while it trained; None where none is recorded.
         weights: The type of its weights.
+        cuts: Share of its train examples whose thinking was cut.
         capped: Targets that were trained on within a cap of epochs.
         undrawn: Tasks that gave nothing.
         scratch: Whether its model was made from a config.
@@ -28,6 +29,7 @@ class Told:
 
     moved: float | None
     weights: str
+    cuts: float
     capped: Sequence[str]
     undrawn: Sequence[str]
     scratch: bool
@@ -57,6 +59,11 @@ def notes_on(exporter: Exporter, handed: Handed, told: Told) -> list[str]:
         notes.append(
             f"The run weighed its examples ('weights.type: {told.weights}'), which {title} cannot: the table has the mean "
             "weight of each task."
+        )
+    if told.cuts:
+        notes.append(
+            f"The run cut the thinking of {told.cuts:.0%} of its train examples at a random place ('thinking.cuts'). The "
+            "rows here are whole."
         )
     if told.capped and not exporter.exact:
         notes.append(

@@ -42,7 +42,8 @@ def load_tokenizer(spec: ModelSpec, tasks: Loads) -> PreTrainedTokenizerBase:
         ApportionError: It cannot be loaded, or has neither padding nor end-of-text token.
     """
     if isinstance(spec.tokenizer, TokenizerSpec):
-        return load_tokenizer_trained(tasks, spec.tokenizer.train, spec.tokenizer.vocab_size)
+        asked = spec.tokenizer
+        return load_tokenizer_trained(tasks, asked.train, asked.vocab_size, tokens=asked.tokens or ())
     tokenizer: PreTrainedTokenizerBase = _loaded(
         lambda place: AutoTokenizer.from_pretrained(place, trust_remote_code=False),
         str(spec.tokenizer or spec.name),

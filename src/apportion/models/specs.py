@@ -13,10 +13,22 @@ ALL_LINEAR = "all-linear"
 
 
 class TokenizerSpec(Config):
-    """A tokenizer trained from the tasks' train splits."""
+    """A tokenizer trained from the tasks' train splits; ``tokens`` are pieces of text that are one token each."""
 
     train: Literal["bpe", "character"]
     vocab_size: int = Field(4096, ge=16, le=2**20)
+    # None and not empty, so that recipes without it are written as they were before there was the key.
+    tokens: tuple[str, ...] | None = None
+
+    @field_validator("tokens")
+    @classmethod
+    def _told_apart(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for token in value or ():
+            if not token or token != token.strip():
+                raise ValueError(f"a token has no white space at its ends and is not empty, unlike {token!r}")
+        if len(set(value or ())) < len(value or ()):
+            raise ValueError("a token is there twice")
+        return value
 
 
 class ModelSpec(Config):

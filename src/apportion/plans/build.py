@@ -27,9 +27,11 @@ from apportion.plans.recipe import Recipe
 from apportion.signals._records import Bench
 from apportion.tasks import EncodedCollection, TasksSpec, load_encoded
 from apportion.tasks.batches import Batch, work_of
+from apportion.tasks.cutting import cut_thinking
 from apportion.tasks.goals import DataSpec, TargetsSpec
 from apportion.tasks.targets import Targets, held_out
 from apportion.tasks.validation import Picked, batched, by_length
+from apportion.thinking.spec import ThinkingSpec
 from apportion.training.mixture_runner import MixtureRunner
 from apportion.training.recorder import Recorder
 from apportion.training.sampler import TaskSampler
@@ -93,12 +95,14 @@ def load_data(recipe: Recipe) -> Data:
     """Read, split and encode the recipe's tasks, from the cache where it can.
 
     Raises:
-        ApportionError: Anything wrong with the data or the tokenizer.
+        ApportionError: Anything wrong with the data or the tokenizer, or tags that it cannot write.
     """
     # Arms and seeds of a comparison share their data: loaded once a process, and again when its bytes change.
     spec = DataSpec(recipe.tasks, recipe.targets)
     blocks = (None if block is None else block.model_dump_json() for block in (recipe.model, spec.tasks, spec.targets))
     tokenizer, encoded = _encoded(*blocks, spec.fingerprint())
+    if recipe.thinking is not None:
+        encoded = _thinking(tokenizer, encoded, recipe.thinking, recipe.seed)
     data = _split(tokenizer, recipe.model_kind().encode(encoded))
     if recipe.targets is None:
         return data
@@ -114,6 +118,14 @@ def _encoded(
     spec = DataSpec(validate(TasksSpec, json.loads(tasks), "tasks"), wanted)
     tokenizer = load_tokenizer(validate(ModelSpec, json.loads(model), "model"), spec)
     return tokenizer, load_encoded(spec, tokenizer, spec.tasks.max_length)
+
+
+@lru_cache(maxsize=2)
+def _thinking(
+    tokenizer: PreTrainedTokenizerBase, encoded: EncodedCollection, thinking: ThinkingSpec, seed: int
+) -> EncodedCollection:
+    tags = thinking.ids(tokenizer)
+    return cut_thinking(encoded, tags.open, tags.close, thinking.cuts, seed) if thinking.cuts else encoded
 
 
 @lru_cache(maxsize=2)

@@ -144,6 +144,7 @@ def _told(recipe: Recipe, run: RunRecord, undrawn: Sequence[str]) -> Told:
     return Told(
         moved=run.moved,
         weights=recipe.weights["type"],
+        cuts=recipe.thinking.cuts if recipe.thinking else 0.0,
         capped=list(run.targets) if capped else [],
         undrawn=undrawn,
         scratch=recipe.model.name is None,

@@ -22,6 +22,7 @@ from apportion.objectives import OBJECTIVES
 from apportion.selections import SELECTIONS
 from apportion.tasks import TasksSpec
 from apportion.tasks.goals import TargetsSpec
+from apportion.thinking.spec import ThinkingSpec
 from apportion.weights import WEIGHTS
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Recipe(Config):
     lora: LoraSpec | None = None
     kind: dict[str, Any] = Field(default_factory=lambda: {"type": "causal"})
     tasks: TasksSpec
+    thinking: ThinkingSpec | None = None
     budget: str | int | float | dict[str, str | int | float]
     targets: TargetsSpec | None = None
     objective: dict[str, Any] = Field(default_factory=dict, validate_default=True)

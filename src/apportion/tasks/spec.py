@@ -22,6 +22,9 @@ from apportion.tasks.sources import SOURCES, Source
 from apportion.tasks.sources._source import paths_of
 from apportion.tasks.sources.infer import infer
 
+# Sources that read nothing: they write their own data.
+_GENERATED = ("playground", "scratchpad")
+
 # Part of every fingerprint: raise it when the same bytes would be read into other examples or other splits.
 READING = 2
 
@@ -49,10 +52,10 @@ class SourceSpec(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _playground(cls, values: Any) -> Any:  # noqa: ANN401
-        # The one source that is also a path, as for `apportion tasks playground`; a folder of that name is ./playground.
-        if isinstance(values, dict) and values.get("path") == "playground" and values.get("source") is None:
-            return {key: value for key, value in values.items() if key != "path"} | {"source": "playground"}
+    def _generated(cls, values: Any) -> Any:  # noqa: ANN401
+        # The sources that are also paths, as for `apportion tasks playground`; a folder of that name is ./playground.
+        if isinstance(values, dict) and values.get("path") in _GENERATED and values.get("source") is None:
+            return {key: value for key, value in values.items() if key != "path"} | {"source": values["path"]}
         return values
 
     def reader(self) -> Source:
@@ -211,13 +214,13 @@ def load_tasks(
     test: float = 0.0,
     **settings: object,
 ) -> TaskCollection:
-    """Read tasks from files, folders, rows in memory, a Hub data set or the playground, and split them.
+    """Read tasks from files, folders, rows in memory, a Hub data set, the playground or the scratchpad, and split them.
 
     Rows in memory are written to a file in the cache, $APPORTION_CACHE, so that a run can name and read them again.
 
     Args:
         path: File, folder or Hub name; a list of them; a mapping from task name to each or to rows, such as
-            ``{"sums": [{"prompt": "1+1", "completion": "2"}, ...]}``; the playground needs none.
+            ``{"sums": [{"prompt": "1+1", "completion": "2"}, ...]}``; what is generated needs none.
         source: A source's name; left out, it is inferred from the path.
         validation: Share of distinct prompts to validate on.
         test: Share of distinct prompts to hold out for tests.

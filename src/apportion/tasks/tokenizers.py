@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from apportion._errors import ApportionError, nearest
 from apportion.tasks import cache
@@ -29,7 +29,9 @@ _STRETCH = re.compile(rf"(?<!\S)\S{{{_LONGEST_WORD}}}|(?<!\s)\s{{{_LONGEST_WORD}
 _TRAINING = 2
 
 
-def train_tokenizer(tasks: TaskCollection, kind: Kind, vocab_size: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    tasks: TaskCollection, kind: Kind, vocab_size: int, *, tokens: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
     """Train a tokenizer on the train splits, and on the instructions that stand apart from them.
 
     ``bpe`` is byte-level, so nothing is unknown to it. ``character`` gives each character seen an id, and one to all
@@ -39,17 +41,31 @@ def train_tokenizer(tasks: TaskCollection, kind: Kind, vocab_size: int) -> PreTr
         tasks: The tasks; validation and test splits are not looked at.
         kind: "bpe" or "character".
         vocab_size: Size of the vocabulary; for ``character`` the most it may need.
+        tokens: Pieces of text, such as tags, that are one token each wherever they stand. They count in the vocabulary,
+            teach it nothing else, and are no special tokens: decoding keeps them.
 
     Raises:
-        ApportionError: Unknown kind, or a vocabulary too small for the alphabet.
+        ApportionError: Unknown kind, a token that is a special one, or a vocabulary too small for alphabet and tokens.
     """
     from transformers import PreTrainedTokenizerFast
 
     makers = {"bpe": _train_bpe, "character": _train_character}
     if kind not in makers:
         raise ApportionError(f"Unknown tokenizer kind '{kind}'{nearest(kind, makers)}.")
-    backend = makers[kind](tasks, vocab_size)
+    for token in tokens:
+        if token in (PAD, EOS, UNK):
+            raise ApportionError(f"'{token}' is a special token of a tokenizer that is trained: choose another text.")
+    texts = (piece for text in _texts(tasks) for piece in _between(text, tokens))
+    backend = makers[kind](texts, vocab_size, len(tokens))
+    backend.add_tokens([AddedToken(token, normalized=False, special=False) for token in tokens])
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=PAD, eos_token=EOS, unk_token=UNK)
+
+
+def _between(text: str, tokens: Sequence[str]) -> list[str]:
+    """Return what stands between the tokens in a text; the longest token counts where several begin."""
+    if not tokens:
+        return [text]
+    return re.split("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)), text)
 
 
 def _texts(tasks: TaskCollection) -> Iterator[str]:
@@ -64,19 +80,19 @@ def _texts(tasks: TaskCollection) -> Iterator[str]:
                 yield example.completion
 
 
-def _train_bpe(tasks: TaskCollection, vocab_size: int) -> Tokenizer:
+def _train_bpe(texts: Iterable[str], vocab_size: int, added: int) -> Tokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    least = len(alphabet) + 3
+    least = len(alphabet) + 3 + added
     if vocab_size < least:
         raise ApportionError(f"A byte-level BPE needs a 'vocab_size' of at least {least}, not {vocab_size}.")
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[PAD, EOS, UNK], initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocab_size - added, special_tokens=[PAD, EOS, UNK], initial_alphabet=alphabet, show_progress=False
     )
     splitter = backend.pre_tokenizer
-    backend.train_from_iterator((piece for text in _texts(tasks) for piece in _bounded(text, splitter)), trainer)
+    backend.train_from_iterator((piece for text in texts for piece in _bounded(text, splitter)), trainer)
     return backend
 
 
@@ -95,16 +111,16 @@ def _bounded(text: str, splitter: pre_tokenizers.PreTokenizer) -> Iterator[str]:
     yield text[start:]
 
 
-def _train_character(tasks: TaskCollection, vocab_size: int) -> Tokenizer:
+def _train_character(texts: Iterable[str], vocab_size: int, added: int) -> Tokenizer:
     # The newline joins a prompt to its completion, whatever the data holds.
     seen = {"\n"}
-    for text in _texts(tasks):
+    for text in texts:
         seen.update(text)
     vocabulary = [PAD, EOS, UNK, *sorted(seen)]
-    if len(vocabulary) > vocab_size:
+    if len(vocabulary) + added > vocab_size:
         raise ApportionError(
             f"The tasks use {len(seen)} characters, so a character tokenizer needs a 'vocab_size' of at least "
-            f"{len(vocabulary)}, not {vocab_size}."
+            f"{len(vocabulary) + added}, not {vocab_size}."
         )
     backend = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token=UNK))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
@@ -114,7 +130,7 @@ def _train_character(tasks: TaskCollection, vocab_size: int) -> Tokenizer:
 
 
 def load_tokenizer_trained(
-    spec: Loads, kind: Kind, vocab_size: int, cache_dir: Path | None = None
+    spec: Loads, kind: Kind, vocab_size: int, cache_dir: Path | None = None, *, tokens: Sequence[str] = ()
 ) -> PreTrainedTokenizerFast:
     """Return the tokenizer that ``train_tokenizer`` trains on the spec's tasks, from the cache if it is there.
 
@@ -123,17 +139,21 @@ def load_tokenizer_trained(
         kind: "bpe" or "character".
         vocab_size: Size of the vocabulary, or the most of it.
         cache_dir: Folder of the cache; None is $APPORTION_CACHE, or ~/.cache/apportion.
+        tokens: As `train_tokenizer`'s.
 
     Raises:
         ApportionError: As ``train_tokenizer`` and ``spec.load``.
     """
     from transformers import PreTrainedTokenizerFast
 
-    key = hashlib.blake2b(repr((_TRAINING, spec.fingerprint(), kind, vocab_size)).encode(), digest_size=16).hexdigest()
+    parts: tuple[object, ...] = (_TRAINING, spec.fingerprint(), kind, vocab_size)
+    # Named only where there are some, so that a tokenizer without them keeps the key that it had.
+    parts = (*parts, tuple(tokens)) if tokens else parts
+    key = hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
     folder = cache.folder(cache_dir)
     file = folder / f"tokenizer-{key}.json"
     if not cache.valid(file):
-        text = plain_backend(train_tokenizer(spec.load(), kind, vocab_size)).to_str()
+        text = plain_backend(train_tokenizer(spec.load(), kind, vocab_size, tokens=tokens)).to_str()
         cache.write(file, lambda aside: aside.write_text(text, encoding="utf-8"))
     backend = Tokenizer.from_file(str(file))
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=PAD, eos_token=EOS, unk_token=UNK)

@@ -16,6 +16,7 @@ SOURCES: Registry[Source] = Registry(
         "natural_instructions": "apportion.tasks.sources.natural_instructions:NaturalInstructions",
         "parquet": "apportion.tasks.sources.files:Parquet",
         "playground": "apportion.tasks.sources.playground:Playground",
+        "scratchpad": "apportion.tasks.sources.scratchpad:Scratchpad",
     },
 )
 
