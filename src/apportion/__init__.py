@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from apportion._errors import ApportionError
     from apportion.budget import Budget, Ledger
     from apportion.decoding.attach import kv_budget
-    from apportion.plans.api import compare, evaluate, export, generate, select, train
+    from apportion.plans.api import compare, evaluate, export, generate, reinforce, select, train
     from apportion.reports import write_report
     from apportion.runs import read_run
     from apportion.tasks import TaskCollection, load_tasks
@@ -34,6 +34,7 @@ _HOME = {
     "models": "",
     "objectives": "",
     "read_run": "runs",
+    "reinforce": "plans.api",
     "select": "plans.api",
     "selections": "",
     "signals": "",
@@ -58,6 +59,7 @@ __all__ = [
     "models",
     "objectives",
     "read_run",
+    "reinforce",
     "select",
     "selections",
     "signals",

@@ -27,6 +27,8 @@ from apportion.plans.evaluate import Evaluated, evaluate_run
 from apportion.plans.export import Exported, export_run, shares_in
 from apportion.plans.progress import progress as shown
 from apportion.plans.recipe import parse_recipe
+from apportion.plans.reinforce import Reinforced, reinforce_recipe
+from apportion.plans.reinforcing import parse_reinforcing
 from apportion.plans.run import Run, run_recipe
 from apportion.plans.select import Selected, select_recipe
 from apportion.selections import SELECTIONS
@@ -236,6 +238,45 @@ def generate(
     requests = requests_of(rows, answering.tokenizer, budget, answering.positions)
     engine = answering.engine(method, budget, batch_size=batch_size, sampling=sampling)
     return [answered for batch in engine.answer(requests, seed=seed) for answered in batch]
+
+
+def reinforce(
+    start: Run | str | Path,
+    *,
+    budgets: Sequence[int],
+    tasks: Tasks,
+    budget: str | Mapping[str, Any],
+    out: str | Path,
+    seed: int = 0,
+    progress: bool = False,
+    **settings: Any,  # noqa: ANN401
+) -> Reinforced:
+    """Train a finished run on, by rewards for answers within budgets of thinking.
+
+    Args:
+        start: What `train` returned, or a run folder; its recipe has a block ``thinking``.
+        budgets: Tokens of thinking, increasing.
+        tasks: As for `train`.
+        budget: ``{"generated": "2M"}``, or ``{"total": "1e15 FLOPs"}``.
+        out: The run folder; an unfinished run of the same recipe in it is resumed.
+        seed: Of all draws.
+        progress: As for `train`.
+        **settings: Keys of the recipe's ``rl`` block (``type``, ``prior``, ``rollouts``, ``rewards``, ...), and the blocks
+            ``mixture``, ``validation`` and ``training``.
+
+    Raises:
+        ApportionError: Anything wrong with the arguments, the start or the data, or TRL missing.
+    """
+    place = start.path if isinstance(start, Run) else _folder(start, "a run folder", "start")
+    blocks: dict[str, Any] = {key: settings.pop(key) for key in ("mixture", "validation", "training") if key in settings}
+    if "mixture" in blocks:
+        blocks["mixture"] = MIXTURES.block(blocks["mixture"], "mixture")
+    rl = {"start": str(place), "budgets": list(budgets), **settings}
+    recipe = parse_reinforcing({"rl": rl, "tasks": _tasks(tasks), "budget": budget, "seed": seed, **blocks})
+    if not _asked(progress):
+        return reinforce_recipe(recipe, _folder(out))
+    with shown() as runs:
+        return reinforce_recipe(recipe, _folder(out), runs.run(recipe.title))
 
 
 def _values(model: Model, tasks: Tasks, budget: object, blocks: Mapping[str, Any]) -> dict[str, Any]:
