@@ -68,9 +68,9 @@ class _Asked:
 
     def problems(self, task: str, examples: list[Example]) -> list[Problem]:
         rows = [_row(example) for example in examples]
-        requests = requests_of(rows, self._tokenizer, InferenceBudget(), self._room, self._ids)
+        requests = requests_of(rows, self._tokenizer, InferenceBudget(), self._room)
         return [
-            Problem(task, row, request.ids, answers_of(example, self._tags))
+            Problem(task, row, self._ids.opened(request.ids), answers_of(example, self._tags))
             for row, request, example in zip(rows, requests, examples, strict=True)
         ]
 

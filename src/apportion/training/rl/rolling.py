@@ -98,7 +98,7 @@ class Roller:
         for batch in engine.answer(requests, seed=2 * seed):
             for answered in batch:
                 charge(answered.served, 0)
-                found.append(_begun(answered))
+                found.append(_begun(answered, self.ids))
         return found
 
     def _cuts(self, begun: _Begun, summaries: int) -> list[_Cut]:
@@ -122,7 +122,7 @@ class Roller:
         batches = self._engine(model, None).answer([Request({}, cuts[k].ids) for k in order], seed=2 * seed + 1)
         for place, answered in zip(order, (one for batch in batches for one in batch), strict=True):
             charge(answered.served, cuts[place].inserted)
-            found[place] = answered.generated
+            found[place] = answered.written
         return found
 
     def _trace(self, problem: Problem, begun: _Begun, written: Sequence[Ids], summaries: int) -> Trace:
@@ -198,9 +198,9 @@ class _Begun:
     answer: Ids
 
 
-def _begun(answered: Answered) -> _Begun:
-    thinking = sum(kind == "thinking" for kind in answered.kinds)
-    behind = answered.answer_starts
-    tail = answered.generated[thinking:behind]
-    chosen = tuple(kind != "inserted" for kind in answered.kinds[thinking:behind])
-    return _Begun(answered.request.ids, answered.generated[:thinking], tail, chosen, answered.generated[behind:])
+def _begun(answered: Answered, tags: TagIds) -> _Begun:
+    thinking = answered.thinking_ids
+    behind = len(thinking) + len(tags.forced if answered.forced else tags.close)
+    chosen = tuple(kind != "inserted" for kind in answered.kinds[len(thinking) : behind])
+    tail = answered.written[len(thinking) : behind]
+    return _Begun(answered.request.ids, thinking, tail, chosen, answered.written[behind:])
