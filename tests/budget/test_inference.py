@@ -6,14 +6,19 @@ from hypothesis import strategies as st
 
 from apportion._errors import ApportionError
 from apportion.budget.inference import Bytes, InferenceBudget, KvLimit, Total
+from apportion.budget.thinking import ThinkingBudget
 
 ACCEPTED = [
     ("prompt", 4096, 4096),
     ("prompt", "4k", 4000),
     ("prompt", "4K", 4000),
     ("prompt", "4k tokens", 4000),
-    ("thinking", "512", 512),
-    ("thinking", "512 tokens", 512),
+    ("thinking", "512", ThinkingBudget(most=512)),
+    ("thinking", "512 tokens", ThinkingBudget(most=512)),
+    ("thinking", 0, ThinkingBudget(most=0)),
+    ("thinking", "all", ThinkingBudget()),
+    ("thinking", {"most": 64, "least": 8, "ignore": 1}, ThinkingBudget(most=64, least=8, ignore=1)),
+    ("thinking", {"ignore": 2}, ThinkingBudget(ignore=2)),
     ("answer", 1, 1),
     ("answer", "1 token", 1),
     ("answer", "1_000", 1000),
@@ -61,7 +66,10 @@ REFUSED = [
     ("prompt", True, "is written like"),
     ("thinking", "1.5", "not a whole number of tokens"),
     ("thinking", "512 toekns", "did you mean 'tokens'"),
-    ("thinking", {"most": 5}, "is written like"),
+    ("thinking", {"mots": 5}, "did you mean 'most'"),
+    ("thinking", {"most": -5}, "must be greater than or equal to 0"),
+    ("thinking", {"most": 5, "least": 6}, "more than 'most'"),
+    ("thinking", "-1", "is written like"),
     ("answer", "12 pages", "has no unit 'pages'"),
     ("answer", "12%", "has no unit '%'"),
     ("answer", "1e400", "is too large"),

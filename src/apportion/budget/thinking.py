@@ -13,7 +13,7 @@ class ThinkingBudget(Config):
     """Tokens between the tags of thinking, both excluded.
 
     Attributes:
-        most: Where the end is forced; 0 is a budget, and None is no limit.
+        most: Where the end is forced; 0 is a budget, and None, written ``all`` where it stands alone, is no limit.
         least: Before so many the end is not allowed: ``wait`` is written in its place.
         ignore: How often the model's own end becomes ``wait``, after ``least``.
     """
@@ -29,7 +29,7 @@ class ThinkingBudget(Config):
             return value
         from apportion.budget.inference import read_tokens
 
-        return {"most": read_tokens(value, least=0)}
+        return {"most": None if value == "all" else read_tokens(value, least=0)}
 
     @model_validator(mode="after")
     def _room(self) -> ThinkingBudget:
@@ -38,10 +38,10 @@ class ThinkingBudget(Config):
         return self
 
     @model_serializer
-    def _written(self) -> dict[str, int] | int | None:
-        """Return the budget as a person would write it: a number, where it is no more than that."""
+    def _written(self) -> dict[str, int] | int | str:
+        """Return the budget as a person would write it: a number or ``all``, where it is no more than that."""
         if not self.least and not self.ignore:
-            return self.most
+            return "all" if self.most is None else self.most
         kept = {"most": self.most, "least": self.least, "ignore": self.ignore}
         return {key: value for key, value in kept.items() if value}
 

@@ -50,6 +50,11 @@ class TagIds:
         """What is written where an end is forced."""
         return self.close + self.answer
 
+    def opened(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Return a prompt that is to be thought about: it ends in the open tag, added unless it stands there."""
+        given = tuple(ids)
+        return given if given[-len(self.open) :] == self.open else given + self.open
+
 
 def _ids(tokenizer: Any, text: str) -> list[int]:  # noqa: ANN401
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
