@@ -268,7 +268,9 @@ def reinforce(
         ApportionError: Anything wrong with the arguments, the start or the data, or TRL missing.
     """
     place = start.path if isinstance(start, Run) else _folder(start, "a run folder", "start")
-    blocks: dict[str, Any] = {key: settings.pop(key) for key in ("mixture", "validation", "training") if key in settings}
+    blocks: dict[str, Any] = {
+        key: settings.pop(key) for key in ("mixture", "validation", "training") if key in settings
+    }
     if "mixture" in blocks:
         blocks["mixture"] = MIXTURES.block(blocks["mixture"], "mixture")
     rl = {"start": str(place), "budgets": list(budgets), **settings}

@@ -45,6 +45,9 @@ _WORDS = {
     "cache": "type",
 }
 
+# Blocks whose types have the same settings.
+_SHARED = frozenset({"rl"})
+
 # What an inference recipe has beside 'model', and a recipe of training has not: see `plans.serving`.
 SERVING = frozenset({"prompts", "inference", "cache"})
 
@@ -254,12 +257,12 @@ def overridden(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
 def _put(values: Mapping[str, Any], keys: list[str], value: object, said: str) -> dict[str, Any]:
     head, *rest = keys
     if not rest:
-        if head == "type" and values.get("type") != value:
-            return {"type": value}  # another method's settings would not fit
         return {**values, head: value}
     inner = {} if values.get(head) is None else as_block(head, values[head])
     if not isinstance(inner, Mapping):
         raise ApportionError(f"'--set {said}': '{head}' is no mapping of settings.")
+    if rest == ["type"] and inner.get("type") != value and head not in _SHARED:
+        inner = {}  # another method's settings would not fit
     return {**values, head: _put(inner, rest, value, said)}
 
 
@@ -278,13 +281,22 @@ def sketch(values: Mapping[str, Any]) -> Recipe:
     SELECTIONS.check(recipe.selection)
     MIXTURES.check(recipe.mixture)
     WEIGHTS.check(recipe.weights)
-    known = declared("transformers.training_args:TrainingArguments")
-    for key in recipe.training:
-        if known and key not in known:
-            raise ApportionError(unknown_key(f"training.{key}", sorted(known)))
+    check_arguments(recipe.training)
     if KINDS.check(recipe.kind) in KINDS:
         recipe.model_kind().check(recipe)
     return recipe
+
+
+def check_arguments(block: Mapping[str, Any]) -> None:
+    """Refuse a key of a ``training`` block that Hugging Face does not have, without loading it.
+
+    Raises:
+        ApportionError: As said, with the nearest.
+    """
+    known = declared("transformers.training_args:TrainingArguments")
+    for key in block:
+        if known and key not in known:
+            raise ApportionError(unknown_key(f"training.{key}", sorted(known)))
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:

@@ -38,6 +38,8 @@ from apportion.training.rl.rollouts import Rollouts
 from apportion.training.sampler import TaskSampler
 
 if TYPE_CHECKING:
+    from trl import GRPOConfig
+
     from apportion.training.rl.trainer import Reinforcer
 
 # TRL's trainer has joints that are its own business, and move: tests/training/rl/test_trl.py holds what is leaned on.
@@ -104,8 +106,9 @@ class Reinforcing:
         self.summary: dict[str, Any] = {}
 
     def check(self) -> None:
-        """Refuse a budget that does not hold a single step at full length, and TRL of another version."""
+        """Refuse a budget that does not hold a single step at full length, arguments that do not fit, and another TRL."""
         _check_trl()
+        self._arguments()
         if not self.rollouts.affords():
             step = self.rollouts.step_price
             takes = f"{step.generated:,} generated tokens"
@@ -172,10 +175,8 @@ class Reinforcing:
         self.model = model
         self._close(folder, recorder)
 
-    def _trainer(self, recorder: RlRecorder) -> Reinforcer:
+    def _arguments(self) -> GRPOConfig:
         from trl import GRPOConfig
-
-        from apportion.training.rl.trainer import Reinforcer
 
         spec, ids = self.recipe.rl, self.rollouts.roller.ids
         values = {
@@ -193,6 +194,11 @@ class Reinforcing:
         }
         args = training_arguments(values, self.recipe.seed, self._out, GRPOConfig)
         args.save_total_limit = NEWEST
+        return args
+
+    def _trainer(self, recorder: RlRecorder) -> Reinforcer:
+        from apportion.training.rl.trainer import Reinforcer
+
         parts = Parts(
             [
                 Origin(self._data.tasks.fingerprint),
@@ -203,7 +209,7 @@ class Reinforcing:
         )
         return Reinforcer(
             self.model,
-            args,
+            self._arguments(),
             self._data.tokenizer,
             roll=self.rollouts.roll,
             prices=self.rollouts.roller.prices,

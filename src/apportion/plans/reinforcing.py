@@ -12,7 +12,7 @@ from apportion._config import Config, validate
 from apportion._errors import ApportionError
 from apportion.budget import Budget
 from apportion.mixtures import MIXTURES
-from apportion.plans.recipe import LARGEST_SEED, Recipe, ValidationSpec, as_block
+from apportion.plans.recipe import LARGEST_SEED, Recipe, ValidationSpec, as_block, check_arguments
 from apportion.runs import is_run, read_run
 from apportion.tasks import TasksSpec
 from apportion.tasks.files import expand
@@ -71,7 +71,8 @@ class ReinforceRecipe(Config):
     def resolved(self) -> dict[str, Any]:
         """Return the recipe as plain values with every default written out: enough to rerun."""
         values = self.model_dump(mode="json", exclude_none=True)
-        method = MIXTURES.build(self.mixture, "mixture").settled(False)
+        check_arguments(recipe.training)
+    method = MIXTURES.build(self.mixture, "mixture").settled(False)
         return {**values, "mixture": MIXTURES.block(method, "mixture")}
 
     @property
