@@ -71,8 +71,7 @@ class ReinforceRecipe(Config):
     def resolved(self) -> dict[str, Any]:
         """Return the recipe as plain values with every default written out: enough to rerun."""
         values = self.model_dump(mode="json", exclude_none=True)
-        check_arguments(recipe.training)
-    method = MIXTURES.build(self.mixture, "mixture").settled(False)
+        method = MIXTURES.build(self.mixture, "mixture").settled(False)
         return {**values, "mixture": MIXTURES.block(method, "mixture")}
 
     @property
@@ -101,6 +100,7 @@ def parse_reinforcing(values: Mapping[str, Any]) -> ReinforceRecipe:
     for key in recipe.training:
         if key in _OWNED:
             raise ApportionError(f"'training.{key}' cannot be set here: {_OWNED[key]}.")
+    check_arguments(recipe.training)
     method = MIXTURES.build(recipe.mixture, "mixture")
     if method.needs():
         raise ApportionError(
