@@ -18,9 +18,9 @@ class ThinkingBudget(Config):
         ignore: How often the model's own end becomes ``wait``, after ``least``.
     """
 
-    most: int | None = Field(None, ge=0)
-    least: int = Field(0, ge=0)
-    ignore: int = Field(0, ge=0)
+    most: int | None = Field(default=None, ge=0)
+    least: int = Field(default=0, ge=0)
+    ignore: int = Field(default=0, ge=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -43,7 +43,7 @@ class ThinkingBudget(Config):
         if not self.least and not self.ignore:
             return "all" if self.most is None else self.most
         kept = {"most": self.most, "least": self.least, "ignore": self.ignore}
-        return {key: value for key, value in kept.items() if value}
+        return {key: value for key, value in kept.items() if value or (key == "most" and value is not None)}
 
     def __str__(self) -> str:
         said = "all" if self.most is None else str(self.most)
