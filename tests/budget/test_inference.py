@@ -19,6 +19,7 @@ ACCEPTED = [
     ("thinking", "all", ThinkingBudget()),
     ("thinking", {"most": 64, "least": 8, "ignore": 1}, ThinkingBudget(most=64, least=8, ignore=1)),
     ("thinking", {"ignore": 2}, ThinkingBudget(ignore=2)),
+    ("thinking", {"most": 0, "ignore": 2}, ThinkingBudget(most=0, ignore=2)),
     ("answer", 1, 1),
     ("answer", "1 token", 1),
     ("answer", "1_000", 1000),

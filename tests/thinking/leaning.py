@@ -16,15 +16,15 @@ END = 2
 
 
 @cache
-def leaning(tags: TagIds = THREE, begin: float = 6.0, on: float = 6.0, seed: int = 0):
+def leaning(tags: TagIds = THREE, begin: float = 6.0, on: float = 6.0, vocab: int = VOCAB, noise: float = 0.0):
     """The model; the larger ``begin`` the more often a tag is begun, the larger ``on`` the more often it is gone on with."""
-    model = tiny_model("llama", vocab=VOCAB, seed=seed).eval()
+    model = tiny_model("llama", vocab=vocab, max_position_embeddings=256).eval()
     with torch.no_grad():
         model.lm_head.weight.mul_(12)  # a model that is not indifferent writes no loops
-    table = torch.zeros(VOCAB, VOCAB)
-    table[:, tags.close[0]] = begin
+    table = noise * torch.randn(vocab, vocab, generator=torch.Generator().manual_seed(0))
+    table[:, tags.close[0]] += begin
     for before, after in zip(tags.close, tags.close[1:], strict=False):
-        table[before, after] = on
+        table[before, after] += on
 
     def lean(module, args, kwargs, output):
         ids = kwargs.get("input_ids", args[0] if args else None)

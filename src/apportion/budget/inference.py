@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, field_validator
 
 from apportion._config import Config, validate
 from apportion._errors import nearest
@@ -202,6 +202,7 @@ def _optional(parse: Callable[[object], Any]) -> BeforeValidator:
 
 
 Tokens = Annotated[int | None, BeforeValidator(read_tokens)]
+TokensOrNone = Annotated[int | None, BeforeValidator(lambda value: read_tokens(value, least=0))]
 Seconds = Annotated[
     float | None, BeforeValidator(_seconds), PlainSerializer(lambda v: None if v is None else f"{_plain(v)} s")
 ]
@@ -217,7 +218,7 @@ class InferenceBudget(Config):
         prompt: Its longest prompt, in tokens of the model's own tokenizer.
         over: What is done with a longer one: refused, or cut in the middle.
         thinking: Tokens between the tags of thinking: a number, or {most, least, ignore}.
-        answer: Tokens after it.
+        answer: Tokens after it and its close tag; 0, where there is thinking, ends with the tag.
         kv: Cached tokens attended to a decode step and KV head, sinks and recent ones included.
         resident: Bytes of cache and side data that it may keep on the device.
         total: FLOPs, or tokens of all kinds.
@@ -229,12 +230,19 @@ class InferenceBudget(Config):
     prompt: Tokens = None
     over: Literal["refuse", "middle"] = "refuse"
     thinking: ThinkingBudget | None = None
-    answer: Tokens = None
+    answer: TokensOrNone = None
     kv: Kv = None
     resident: Resident = None
     total: Whole = None
     tbt: Seconds = None
     ttft: Seconds = None
+
+    @field_validator("answer")
+    @classmethod
+    def _something(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value == 0 and info.data.get("thinking") is None:
+            raise ValueError("must be more than zero where there is no thinking")
+        return value
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> InferenceBudget:

@@ -127,10 +127,11 @@ class Meter:
         """Count a generated token: ``thinking``, ``answer`` or ``inserted``."""
         self._add(**{kind: 1})
 
-    def waste(self, positions: int, cached: int = 0) -> None:
-        """Count positions that were computed and are thrown away."""
-        self._add(wasted=positions, padded=positions)
+    def waste(self, positions: int, cached: int = 0, *, padded: int | None = None) -> None:
+        """Count a pass over positions that are thrown away, or that had been read before."""
+        self._add(wasted=positions, padded=positions if padded is None else padded)
         self._pass(positions, positions * (cached + positions))
+        self._spend("prefill")
 
     def idle(self, positions: int) -> None:
         """Count positions of a pass that this request has no part in any more: padding."""

@@ -43,7 +43,7 @@ class ThinkingBudget(Config):
         if not self.least and not self.ignore:
             return "all" if self.most is None else self.most
         kept = {"most": self.most, "least": self.least, "ignore": self.ignore}
-        return {key: value for key, value in kept.items() if value}
+        return {key: value for key, value in kept.items() if value or (key == "most" and value is not None)}
 
     def __str__(self) -> str:
         said = "all" if self.most is None else str(self.most)

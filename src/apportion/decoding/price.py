@@ -8,7 +8,7 @@ from apportion.budget.inference import InferenceBudget
 from apportion.budget.prices import Prices
 from apportion.budget.served import Meter, Served
 from apportion.decoding.attach import BudgetedCache
-from apportion.decoding.engine import ANSWER
+from apportion.decoding.requests import ANSWER
 
 # What a request runs into at the same token, in this order.
 _KEYS = ("prompt", "resident", "total", "kv", "thinking", "answer")
@@ -25,7 +25,7 @@ class Priced:
     binds: dict[str, int]
 
 
-def price(cache: BudgetedCache, prices: Prices, prompt: int, budget: InferenceBudget) -> Priced:
+def price(cache: BudgetedCache, prices: Prices, prompt: int, budget: InferenceBudget, *, inserted: int = 0) -> Priced:
     """Price a request of ``prompt`` tokens, alone in its batch, whose thinking and answer are as long as they may be.
 
     What is read and kept is exact for `dense` and `streaming`, and never less than what others will take. Bytes on the host
@@ -36,26 +36,52 @@ def price(cache: BudgetedCache, prices: Prices, prompt: int, budget: InferenceBu
         prices: Of the model's passes.
         prompt: Its tokens.
         budget: ``thinking`` and ``answer`` are generated in full; the other keys are held against what that takes.
+        inserted: Tokens that are forced between the two.
     """
-    replay = _Replay(cache, prices, prompt)
+    replay = _Replay(cache, prices, prompt, prompt)
     binds: dict[str, int] = {}
     if budget.prompt is not None and prompt >= budget.prompt:
         binds["prompt"] = 0
     thinking, answer = budget.most_thinking, ANSWER if budget.answer is None else budget.answer
-    for generated in range(max(thinking + answer, 1)):
+    for generated in range(max(thinking + inserted + answer, 1)):
         less = replay.step() if generated else False
         if less:
             binds.setdefault("kv", generated)
         for key in _exceeded(replay, budget, prompt + generated + 1):
             binds.setdefault(key, generated)
-    for key, tokens in (("thinking", thinking), ("answer", thinking + answer)):
+    for key, tokens in (("thinking", thinking), ("answer", thinking + inserted + answer)):
         if getattr(budget, key) is not None:
             binds[key] = tokens
-    for _ in range(thinking):
-        replay.meter.token("thinking")
-    for _ in range(answer):
-        replay.meter.token("answer")
+    for kind, count in (("thinking", thinking), ("inserted", inserted), ("answer", answer)):
+        for _ in range(count):
+            replay.meter.token(kind)
     return Priced(replay.meter.close(), dict(sorted(binds.items(), key=lambda item: (item[1], _KEYS.index(item[0])))))
+
+
+def affordable(
+    cache: BudgetedCache, prices: Prices, prompt: int, budget: InferenceBudget, most: int, *, padded: int
+) -> tuple[int, str]:
+    """Return how many of ``most`` tokens a request may be answered with before a key of its budget is passed, and which.
+
+    Only ``resident`` and ``total`` are looked at. In the same words as `price`: what a method takes is never more.
+
+    Args:
+        cache: Empty, of the model and the method.
+        prices: Of the model's passes.
+        prompt: Its tokens.
+        budget: Of the request.
+        most: What its other keys leave.
+        padded: Tokens of the longest prompt in its batch: the cache holds padding too.
+    """
+    if budget.resident is None and budget.total is None:
+        return most, "answer"
+    replay = _Replay(cache, prices, prompt, padded)
+    for generated in range(most):
+        if generated:
+            replay.step()
+        if passed := _exceeded(replay, budget, prompt + generated + 1):
+            return generated, passed[0]
+    return most, "answer"
 
 
 def _exceeded(replay: _Replay, budget: InferenceBudget, tokens: int) -> list[str]:
@@ -72,14 +98,14 @@ def _exceeded(replay: _Replay, budget: InferenceBudget, tokens: int) -> list[str
 class _Replay:
     """A request's passes, one by one, by what layers hold: those that are read whole, sliding ones, and the others."""
 
-    def __init__(self, cache: BudgetedCache, prices: Prices, prompt: int) -> None:
+    def __init__(self, cache: BudgetedCache, prices: Prices, prompt: int, padded: int) -> None:
         self._cache = cache
         layers = cache.budgeted
         self._whole = sum(layer.whole for layer in layers)
         self._sparse = len(layers) - self._whole
         # A sliding layer keeps what the next token's window reaches back to.
         self._windows = [layer.sliding_window - 1 for layer in cache.layers if layer not in layers]
-        self._seen, self._held, self._steps = prompt, prompt, 0
+        self._seen, self._held, self._steps = padded, padded, 0
         self.meter = Meter(prices, lambda: 0.0)
         self.meter.prefill(prompt)
         self.resident = 0

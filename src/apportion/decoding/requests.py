@@ -12,18 +12,26 @@ from transformers import PreTrainedTokenizerBase
 
 from apportion._errors import ApportionError, nearest
 from apportion.budget.inference import InferenceBudget
+from apportion.budget.thinking import ThinkingBudget
 from apportion.tasks.encoder import Encoder
 from apportion.tasks.truncation import shorten
+from apportion.thinking.tags import TagIds
 
 KEYS = ("prompt", "messages", "reference")
+# New tokens of an answer, where the budget says nothing.
+ANSWER = 128
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt: its row as it was given, and the tokens that the model reads."""
+    """One prompt: its row as it was given, and the tokens that the model reads.
+
+    ``thinking`` is its own budget of thinking, in place of the one that all requests have.
+    """
 
     row: dict[str, Any]
     ids: tuple[int, ...]
+    thinking: ThinkingBudget | None = None
 
 
 def read_prompts(path: Path) -> list[dict[str, Any]]:
@@ -62,20 +70,27 @@ def _row(line: str, where: str) -> dict[str, Any]:
 
 
 def requests_of(
-    rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, budget: InferenceBudget, longest: int
+    rows: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    budget: InferenceBudget,
+    longest: int,
+    tags: TagIds | None = None,
 ) -> list[Request]:
-    """Return the rows with their tokens.
+    """Return the rows with their tokens, which end in the open tag where there is thinking.
 
     Args:
         rows: What `read_prompts` returned.
         tokenizer: The model's.
         budget: ``prompt`` bounds the tokens, and ``over`` says what is done with more.
         longest: Positions that the model has, for prompt and answer together.
+        tags: Of thinking, where the budget has some.
 
     Raises:
         ApportionError: A prompt that is longer than the budget or the model, or turns that the tokenizer cannot write.
     """
-    answer = budget.most_thinking + (budget.answer or 1)
+    thinks = tags if budget.thinking is not None else None
+    answer = budget.most_thinking + (1 if budget.answer is None else budget.answer)
+    answer += len(thinks.forced) if thinks is not None else 0
     room = min(budget.prompt or longest, longest - answer)
     if room < 1:
         raise ApportionError(
@@ -86,14 +101,15 @@ def requests_of(
     found = []
     for number, row in enumerate(rows, 1):
         ids = _ids(row, encoder, tokenizer)
-        if len(ids) > room:
+        tag = 0 if thinks is None else len(thinks.opened(ids)) - len(ids)
+        if len(ids) + tag > room:
             if budget.over != "middle":
                 raise ApportionError(
-                    f"Prompt {number} has {len(ids):,} tokens, and {room:,} have room beside {answer:,} of an answer: cut "
-                    "it, or have its middle cut out (--over middle, or 'over: middle' in a recipe's 'inference')."
+                    f"Prompt {number} has {len(ids) + tag:,} tokens, and {room:,} have room beside {answer:,} of an answer: "
+                    "cut it, or have its middle cut out (--over middle, or 'over: middle' in a recipe's 'inference')."
                 )
-            ids = _cut(ids, room)
-        found.append(Request(row, tuple(ids)))
+            ids = _cut(ids, room - tag)
+        found.append(Request(row, tuple(ids) if thinks is None else thinks.opened(ids)))
     return found
 
 

@@ -81,9 +81,8 @@ def plan_serving(recipe: ServingRecipe) -> ServingPlan:
             cannot keep.
     """
     from apportion.decoding.attach import budgeted_cache
-    from apportion.decoding.engine import ANSWER
     from apportion.decoding.price import Priced, price
-    from apportion.decoding.requests import read_prompts, requests_of
+    from apportion.decoding.requests import ANSWER, read_prompts, requests_of
     from apportion.plans.answering import cache_method, priced_alone
     from apportion.tasks.files import expand
 

@@ -1,0 +1,91 @@
+"""What holds each row of a batch to its own budget while transformers generates: who is asked last, and where it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessorList, StoppingCriteria
+
+from apportion.thinking.forcer import ThinkingForcer
+from apportion.thinking.tags import find
+
+
+@contextmanager
+def asked_last(model: Any, forcer: ThinkingForcer | None) -> Iterator[None]:  # noqa: ANN401 - a transformers model
+    """Within the block let generation ask ``forcer`` after all other processors, for which it has no argument.
+
+    What is given as ``logits_processor`` stands before temperature and top-p: an end that becomes ``wait`` would be
+    drawn with another probability than the end had.
+
+    Raises:
+        RuntimeError: Generation that never asked, as that of a model around the one it is called on.
+    """
+    if forcer is None:
+        yield
+        return
+    prepared, asked = model._get_logits_processor, []
+
+    def ordered(*args: Any, **kwargs: Any) -> LogitsProcessorList:  # noqa: ANN401
+        asked.append(True)
+        return LogitsProcessorList([forcer.endless, *prepared(*args, **kwargs), forcer])
+
+    model._get_logits_processor = ordered
+    try:
+        yield
+    finally:
+        del model._get_logits_processor
+    if not asked:
+        raise RuntimeError(f"{type(model).__name__} generates by another model: give that one")
+
+
+class Stops(StoppingCriteria):
+    """Stops each row where its budget ends, whatever the others still write.
+
+    Args:
+        starts: Where each row's text begins in the ids.
+        rooms: How many tokens it may have.
+        forcer: What holds its thinking; None where there is none.
+        answer: Tokens behind the close tag, and behind words that are forced.
+        early: Whether it stops at a close tag that was not forced.
+    """
+
+    def __init__(
+        self,
+        starts: Sequence[int],
+        rooms: Sequence[int],
+        forcer: ThinkingForcer | None = None,
+        answer: int = 0,
+        early: Sequence[bool] | None = None,
+    ) -> None:
+        self._starts, self._rooms = torch.tensor(starts), torch.tensor(rooms)
+        self._forcer, self._answer = forcer, answer
+        self._early = torch.tensor(early or [False] * len(rooms))
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Return which rows of (rows, length) stop, (rows,)."""
+        beams, device = len(input_ids) // len(self._rooms), input_ids.device
+        rows = (part.to(device).repeat_interleave(beams) for part in (self._starts, self._rooms, self._early))
+        starts, rooms, early = rows
+        stops = input_ids.shape[1] - starts >= rooms
+        if self._forcer is None:
+            return stops
+        read = self._forcer.read(input_ids)
+        behind = read.written - read.end - read.forced * len(self._forcer.tags.answer)
+        return stops | (~read.thinking & ((behind >= self._answer) | (early & ~read.forced)))
+
+    def kept(self, row: int, written: Sequence[int], most: int | None) -> list[int]:
+        """Return what a row wrote before it stopped: where no end of text is known rows go on until all have stopped."""
+        room = int(self._rooms[row])
+        if self._forcer is not None:
+            tags = self._forcer.tags
+            first = find(written, tags.close)
+            if first is not None:
+                end = first + len(tags.close)
+                forced = most is not None and end > most
+                early = bool(self._early[row]) and not forced
+                room = min(room, end if early else end + forced * len(tags.answer) + self._answer)
+        return list(written[:room])
