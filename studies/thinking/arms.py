@@ -25,7 +25,7 @@ ARMS: dict[str, dict[str, Any] | None] = {
 class Task:
     """Problems, the model that is trained on them by supervision, and the budgets of thinking.
 
-    ``budgets`` are trained toward, ``measured`` are those that all arms are judged at; ``generated`` tokens an arm may write.
+    ``budgets`` are trained toward, all arms are judged at those ``measured``, and each may write ``generated`` tokens.
     """
 
     name: str

@@ -2,8 +2,8 @@
 
     python -m studies.thinking.run [--minutes 9] [--seeds 0,1,2] [--task arithmetic] [--only brpo-uniform,...]
 
-Trains what is missing (a model by supervision a seed, then every arm from it), measures what was not measured yet, and writes
-result.json; call it until nothing is left.
+Trains what is missing (a model by supervision a seed, then every arm from it), measures what was not measured yet, and
+writes result.json; call it until nothing is left.
 """
 
 from __future__ import annotations
