@@ -19,7 +19,8 @@ def differences(arms: Mapping[str, Sequence[RunRecord]]) -> list[str]:
     """Return what keeps the runs from being compared, such as ``"budget (30,000 tokens in adapt, 60,000 in uniform)"``.
 
     Looked at are the budget, the data (their fingerprint), ``tasks.max_length``, the model, the settings of the validation
-    and the examples that it was measured on. What a run does not say, one that has not finished or an older one, is left
+    and the examples that it was measured on; of reinforcement also the run it began with and the thinking budgets that it
+    was measured at. What a run does not say, one that has not finished or an older one, is left
     out of account. Methods, training arguments and adapters may differ: they are what a comparison is about.
     """
     found = []
@@ -71,6 +72,15 @@ def _examples(run: RunRecord) -> object:
     return tasks and {task: [examples["ids"], examples["supervised"]] for task, examples in tasks.items()}
 
 
+def _start(run: RunRecord) -> object:
+    return run.recipe.get("start") or run.rl.get("start")
+
+
+def _thinking_budgets(run: RunRecord) -> object:
+    accuracy = run.final.get("accuracy") if run.reinforced and run.finished else None
+    return accuracy and sorted(accuracy, key=int)
+
+
 _ASKED: tuple[tuple[str, Read, Say | None], ...] = (
     ("budget", _budget, _say_budget),
     ("data", _fingerprint, None),
@@ -79,4 +89,6 @@ _ASKED: tuple[tuple[str, Read, Say | None], ...] = (
     ("validation.every", _setting("validation", "every"), str),
     ("validation.examples_per_task", _setting("validation", "examples_per_task"), str),
     ("validation examples", _examples, None),
+    ("start", _start, str),
+    ("thinking budgets measured", _thinking_budgets, ", ".join),
 )
