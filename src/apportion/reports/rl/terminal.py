@@ -44,7 +44,7 @@ def _caption(run: RunRecord) -> str:
     ends = [words.loss(line.area if line else None) for line in (first, last)]
     spent = f"{words.count(generated(run))} generated tokens in {words.several(steps(run), 'step')}"
     said = ["no gain: the 95 % intervals before and after overlap"] if _unsure(run) else []
-    said.append(f"area under accuracy against thinking tokens used: {' → '.join(ends)}")
+    said.append(f"area under accuracy: {' → '.join(ends)}")
     return "\n".join([*said, f"{spent}, {words.clock(run.seconds)}"])
 
 
