@@ -95,7 +95,7 @@ class Cut(TypedDict):
 
     budget: int
     answers: list[str]
-    rewards: list[float]
+    rewards: list[float | None]
     at: NotRequired[int]
 
 

@@ -50,7 +50,9 @@ def training_charts(view: RlView) -> list[Markup]:
 
 
 def _called(view: RlView, name: str) -> str:
-    return f"after {name}" if len(view.runs) == 1 else name
+    if len(view.runs) > 1:
+        return name
+    return f"after {name}" if view.runs[0].finished else f"{name} so far"
 
 
 def _read(run: RunRecord, key: str) -> list[Point]:

@@ -85,11 +85,10 @@ def _shown(rollout: Rollout) -> Shown:
 
 
 def _place(rollout: Rollout) -> str:
-    reward = rollout["reward"]
     tokens = (rollout.get("tokens") or {}).get("thinking")
     parts = [
         str(rollout["task"]),
-        "no reward" if reward is None else f"reward {reward:.3g}",
+        _worth(rollout["reward"]),
         "" if tokens is None else f"{tokens:,} thinking tokens",
         "cut off" if rollout["forced"] else "closed by itself" if rollout["closed"] else "not closed",
     ]
@@ -134,14 +133,18 @@ def _segments(thinking: str, cuts: Sequence[Cut], ends: Sequence[int], advantage
 
 
 def _at_cut(cut: Cut) -> AtCut:
-    rewards = cut["rewards"]
-    mean = f"mean reward {sum(rewards) / len(rewards):.3g}" if rewards else "no reward"
-    counted = Counter(zip((_cut(answer) for answer in cut["answers"]), rewards, strict=False))
+    known = [reward for reward in cut["rewards"] if reward is not None]
+    mean = f"mean {_worth(sum(known) / len(known))}" if known else _worth(None)
+    counted = Counter(zip((_cut(answer) for answer in cut["answers"]), cut["rewards"], strict=False))
     answers = [
-        (answer or "(nothing)", f"{f'{often} times, ' if often > 1 else ''}reward {reward:.3g}")
+        (answer or "(nothing)", f"{f'{often} times, ' if often > 1 else ''}{_worth(reward)}")
         for (answer, reward), often in counted.most_common()
     ]
     return AtCut(f"{cut['budget']:,}", mean, answers)
+
+
+def _worth(reward: float | None) -> str:
+    return "no reward" if reward is None else f"reward {reward:.3g}"
 
 
 def _middle(text: str) -> str:

@@ -58,7 +58,8 @@ def answers(view: RlView) -> list[Row]:
         if line := reached(arm):
             cells = [_of(areas(arm.finished or [arm.shown]), words.loss), *_points(view, line), _tokens(arm)]
             missing = len(arm.runs) - len(arm.finished)
-            name = "after" if len(view.runs) == 1 else arm.name
+            alone = "after" if arm.finished else "so far"
+            name = alone if len(view.runs) == 1 else arm.name
             rows.append(Row(name, arm.colour, arm.mark, missing, cells))
     return rows
 
