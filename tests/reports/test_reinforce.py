@@ -243,6 +243,17 @@ def test_seeds_of_one_arm_are_held_against_their_start(tmp_path):
     assert found.kind == "none" and "no gain that is shown" in found.headline
 
 
+def test_before_is_the_mean_over_the_models_that_runs_began_with(tmp_path):
+    for seed, ops in ((0, 6), (1, 4)):
+        path = write_reinforced(tmp_path / "x" / f"seed-{seed}", seed=seed, steps=2, measured=1, ops=ops)
+        (path / "recipe.yaml").write_text((path / "recipe.yaml").read_text().replace("runs/sft", f"runs/sft-{seed}"))
+    view = view_of(tmp_path)
+    scores = [said(run.path, "summary.json")["first"]["accuracy"]["16"] for run in view.runs]
+    assert scores[0] != scores[1] and view.start.at(16).score == sum(scores) / 2
+    assert view.start.at(16).span == (min(scores), max(scores))
+    assert "runs/sft-0, runs/sft-1" in flat(page_of(tmp_path).sections["asked"])
+
+
 def test_runs_given_one_by_one_go_by_their_names(tmp_path):
     paths = [write_reinforced(tmp_path / kind, kind, steps=4, measured=1) for kind in ("brpo", "grpo")]
     page = page_of(*paths, out=tmp_path / "both.html")

@@ -74,6 +74,17 @@ def test_runs_that_began_elsewhere_or_were_measured_elsewhere_cannot_be_compared
     (tmp_path / "b" / "summary.json").write_text((tmp_path / "b" / "summary.json").read_text().replace('"8":', '"9":'))
     found = differences({"a": [read_run(tmp_path / "a")], "b": [read_run(tmp_path / "b")]})
     assert found == [
-        "start (runs/sft in a, runs/other in b)",
         "thinking budgets measured (8, 16, 32, 48 in a, 9, 16, 32, 48 in b)",
+        "start (runs/sft in a, runs/other in b)",
     ]
+
+
+def test_each_seed_may_have_begun_with_a_run_of_its_own(tmp_path):
+    runs = {}
+    for kind in ("brpo", "grpo"):
+        for seed in (0, 1):
+            path = write_reinforced(tmp_path / kind / f"seed-{seed}", kind, seed, steps=2, measured=1)
+            file = path / "recipe.yaml"
+            file.write_text(file.read_text().replace("runs/sft", f"runs/sft-{seed}"))
+            runs.setdefault(kind, []).append(read_run(path))
+    assert differences(runs) == []

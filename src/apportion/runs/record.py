@@ -74,6 +74,12 @@ class RunRecord:
         return dict(block) if isinstance(block, Mapping) else {"type": str(block)}
 
     @property
+    def start(self) -> str | None:
+        """The run whose model reinforcement began with; None where the recipe does not say."""
+        start = self.recipe.get("start") or self.rl.get("start")
+        return None if start is None else str(start)
+
+    @property
     def method(self) -> str:
         """The summary's name of the method, or the recipe's: the type of its mixture, or of its reinforcement."""
         of_recipe = kind(self.recipe, "rl", "brpo") if self.reinforced else kind(self.recipe, "mixture", "uniform")

@@ -43,8 +43,12 @@ class RlView:
 
     @property
     def start(self) -> Measured | None:
-        """What the model answered before: the first run's that says; the same in all where they began with one model."""
-        return next((line for run in self.runs if (line := before(run))), None)
+        """What was answered before: by the model that all runs began with, or the mean over the models of several starts."""
+        lines: dict[str | None, Measured] = {}
+        for run in self.runs:
+            if line := before(run):
+                lines.setdefault(run.start, line)
+        return merged(list(lines.values())) if lines else None
 
 
 def arrange(runs: Mapping[str, Sequence[RunRecord]]) -> RlView:
@@ -69,9 +73,14 @@ def after(run: RunRecord) -> Measured | None:
     )
 
 
+def told(arm: Arm) -> list[RunRecord]:
+    """Return the runs that an arm's numbers are of: those that have finished, or the one that is shown."""
+    return arm.finished or [arm.shown]
+
+
 def reached(arm: Arm) -> Measured | None:
-    """Return the mean of what an arm's finished runs came to, or what its one run that is shown has come to."""
-    lines = [line for run in arm.finished or [arm.shown] if (line := after(run))]
+    """Return the mean of what an arm's runs came to."""
+    lines = [line for run in told(arm) if (line := after(run))]
     return merged(lines) if lines else None
 
 
@@ -87,7 +96,7 @@ def areas_before(runs: Iterable[RunRecord]) -> dict[str, float] | None:
 
 def tokens_to_level(arm: Arm) -> tuple[dict[str, float] | None, int, int]:
     """Return mean and range of the tokens at which runs come up to `LEVEL`, how many do, and of how many."""
-    lines = [line for run in arm.finished or [arm.shown] if (line := after(run))]
+    lines = [line for run in told(arm) if (line := after(run))]
     found = [tokens_to(line.places, LEVEL) for line in lines]
     return statistics(found), sum(tokens is not None for tokens in found), len(found)
 

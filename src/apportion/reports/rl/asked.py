@@ -16,7 +16,7 @@ _APART = ("type", "start")
 def asked(view: RlView) -> list[tuple[str, str]]:
     """Return (term, words) pairs: what it began with, each arm, tasks, budget, seeds, training, machine."""
     run = view.arms[0].shown
-    starts = list(dict.fromkeys(start for each in view.runs if (start := _start(each))))
+    starts = list(dict.fromkeys(start for each in view.runs if (start := each.start)))
     common = _common(view)
     pairs = [("Began with", words.listing(starts) or "not said")]
     if common and len(view.arms) > 1:
@@ -35,10 +35,6 @@ def asked(view: RlView) -> list[tuple[str, str]]:
     ]
     device = (run.summary or {}).get("device")
     return [*pairs, ("Machine", str(device))] if device else pairs
-
-
-def _start(run: RunRecord) -> str:
-    return str(run.recipe.get("start") or run.rl.get("start") or "")
 
 
 def _common(view: RlView) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from apportion.reports import words
 from apportion.reports.files import links_of
 from apportion.reports.measured import Measured, Point, spanned, used
-from apportion.reports.rl.arms import LEVEL, RlView, after, areas, areas_before, before, reached, tokens_to_level
+from apportion.reports.rl.arms import LEVEL, RlView, after, areas, areas_before, before, reached, tokens_to_level, told
 from apportion.reports.rl.verdict import generated
 from apportion.reports.view import Arm
 from apportion.runs import RunRecord
@@ -56,7 +56,7 @@ def answers(view: RlView) -> list[Row]:
     rows = [_before(view)] if view.start else []
     for arm in view.arms:
         if line := reached(arm):
-            cells = [_of(areas(arm.finished or [arm.shown]), words.loss), *_points(view, line), _tokens(arm)]
+            cells = [_of(areas(told(arm)), words.loss), *_points(view, line), _tokens(arm)]
             missing = len(arm.runs) - len(arm.finished)
             alone = "after" if arm.finished else "so far"
             name = alone if len(view.runs) == 1 else arm.name

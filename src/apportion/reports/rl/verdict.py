@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from apportion.reports import words
 from apportion.reports.measured import Measured, Point, used
-from apportion.reports.rl.arms import RlView, after, areas, areas_before, before, reached
+from apportion.reports.rl.arms import RlView, after, areas, areas_before, before, reached, told
 from apportion.reports.traced import traced
 from apportion.reports.verdict import Verdict, apart, seeds_of
 from apportion.reports.view import Arm
@@ -153,9 +154,8 @@ def _of_seeds(view: RlView) -> Verdict:
     firsts = areas_before(arm.finished)
     ended = areas(arm.finished)
     if ended is None or firsts is None:
-        return Verdict(
-            "pending", f"{arm.name}, trained toward {toward(arm.shown)}, has no finished run with answers.", []
-        )
+        head = f"{arm.name}, trained toward {toward(arm.shown)}, has no finished run with answers."
+        return Verdict("pending", head, _lines(view))
     moved = traced(f"{words.mean(firsts, words.loss)} → {words.mean(ended, words.loss)}", arm.name)
     rose = apart(firsts, ended, len(arm.finished))
     shown = "" if rose else ", which is no gain that is shown"
@@ -167,10 +167,10 @@ def _lines(view: RlView) -> list[str]:
     """Return a sentence an arm: what its runs generated, their area, and the answers that were thought about longest."""
     said = []
     for arm in view.arms:
-        first, line, firsts = view.start, reached(arm), areas_before(arm.runs)
+        first, line, firsts = view.start, reached(arm), areas_before(told(arm))
         if line is None:
             continue
-        tokens = traced(words.count(sum(map(generated, arm.runs)) / len(arm.runs)), arm.name)
+        tokens = traced(words.count(fmean(map(generated, told(arm)))), arm.name)
         area = words.loss(line.area) if firsts is None else f"{words.loss(firsts['mean'])} → {words.loss(line.area)}"
         last = line.points[-1]
         ended = f"{traced(f'{words.loss(last.score)} right with {used(last.used)} thinking tokens', arm.name)}"
