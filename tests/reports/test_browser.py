@@ -9,8 +9,10 @@ import subprocess
 import pytest
 
 from apportion.reports import write_report
+from tests.reports.reinforced import cells, standing, write_arms, write_reinforced
 from tests.reports.synthetic import TASKS, evaluate_all, selection, write_comparison, write_run
 from tests.reports.test_kv import write_curve
+from tests.reports.test_thinking import WIDE, write_thinking
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -87,7 +89,8 @@ frame.onload = () => {
   const small = [...page.querySelectorAll("svg.chart text")].filter((e) => e.getClientRects().length)
     .map((e) => parseFloat(view.getComputedStyle(e).fontSize) * e.ownerSVGElement.getScreenCTM().a);
   const chart = page.querySelector("svg[data-hover]"), box = chart.getBoundingClientRect();
-  chart.dispatchEvent(new view.PointerEvent("pointermove", {clientX: box.left + box.width * 0.7, clientY: box.top + 50}));
+  const last = JSON.parse(chart.dataset.hover).series.at(-1).points.at(-1)[0] / chart.viewBox.baseVal.width;
+  chart.dispatchEvent(new view.PointerEvent("pointermove", {clientX: box.left + box.width * last, clientY: box.top + 50}));
   const names = [...page.querySelectorAll("#front text.name")].map((e) => [e.textContent, e.getBoundingClientRect()]);
   const over = ([, a], [, b]) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
   const drawing = page.querySelector("#front svg.chart")?.getBoundingClientRect();
@@ -124,6 +127,9 @@ def browser():
     return BROWSER
 
 
+THINKING = ("thinking", "reinforced", "arms")
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     browser()
@@ -141,7 +147,12 @@ def pages(tmp_path_factory):
             name = f"adapt-{arm}" if arm else "uniform"
             write_run(root / "large" / name / f"seed-{seed}", name, seed, tasks=tasks, records=20, plain=not arm)
     evaluate_all(root / "large")
-    for name in ("comparison", "many", "single", "targets", "downstream", "large"):
+    write_run(root / "thinking", "adapt", records=10)
+    crossed = [dict(c, name=n, kv=n) for n in ("quest", "64 tokens") for c in cells("x", standing(0.3, budgets=WIDE))]
+    write_thinking(root / "thinking", crossed)
+    write_reinforced(root / "reinforced")
+    write_arms(root / "arms", steps=20)
+    for name in ("comparison", "many", "single", "targets", "downstream", "large", *THINKING):
         write_report(root / name)
     (root / "several").mkdir()
     write_report([root / name for name in ("downstream", "targets", "comparison")], root / "several" / "report.html")
@@ -217,8 +228,23 @@ def test_what_was_added_fits_as_the_rest_does(pages, tmp_path, name, width):
     assert seen["panels"].count("grid") == (3 if name == "several" else 1)
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", THINKING)
+def test_answers_against_thinking_fit_and_can_be_reached(pages, tmp_path, name, width):
+    seen, console = opened(pages / name, width, tmp_path / "profile")
+    assert console == [] and seen["fetched"] == 0
+    assert seen["inner"] == width and seen["scroll"] <= width and seen["wide"] == []
+    assert seen["smallest"] >= 8.5
+    assert seen["uncued"] == seen["needless"] == seen["cut"] == []
+    of_rl = {"asked", "answers", "training", "rollouts", "ledger", "runs", "recipes"}
+    assert ({"thinking"} if name == "thinking" else of_rl) <= set(seen["sections"])
+    assert seen["numb"] == seen["dull"] == seen["shut"] == []
+    # The budget stands under the pointer, beside the accuracy.
+    assert seen["shown"] == "block" and (name == "thinking" or re.search(r"0\.\d{3} .*(budget|no limit)", seen["tip"]))
+
+
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("name", ["targets", *NEW])
+@pytest.mark.parametrize("name", ["targets", *NEW, *THINKING[1:]])
 def test_all_text_stands_out_from_what_is_behind_it(pages, tmp_path, name, dark):
     seen, _ = opened(pages / name, 1280, tmp_path / "profile", dark)
     assert seen["dark"] is dark and seen["spoken"] > 300

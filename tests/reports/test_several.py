@@ -8,7 +8,7 @@ import pytest
 from apportion._errors import ApportionError
 from apportion.reports import verdict_on, write_report
 from apportion.reports.verdict import verdict
-from apportion.reports.view import load, load_apart
+from apportion.reports.view import load, load_apart, read_folders
 from tests.reports import synthetic
 from tests.reports.synthetic import write_comparison, write_run
 from tests.reports.test_claims import Tree
@@ -78,19 +78,20 @@ def test_the_command_line_hears_of_each(roots):
 def test_runs_one_by_one_are_one_comparison_beside_the_others(roots, tmp_path):
     write_run(tmp_path / "a", "uniform", records=20)
     write_run(tmp_path / "b", "adapt", records=20)
-    views = load_apart([roots[0], tmp_path / "a", roots[1], tmp_path / "b"])
+    views = load_apart(read_folders([roots[0], tmp_path / "a", roots[1], tmp_path / "b"]))
     assert list(views) == ["gain", "none", "runs given one by one"]
     assert [arm.name for arm in views["runs given one by one"].arms] == ["uniform", "adapt"]
     write_run(tmp_path / "c", "loss", records=20)
-    assert list(load_apart([roots[0], tmp_path / "c"])) == [""] == list(load_apart([tmp_path / "a", tmp_path / "b"]))
+    for together in ([roots[0], tmp_path / "c"], [tmp_path / "a", tmp_path / "b"]):
+        assert list(load_apart(read_folders(together))) == [""]
 
 
 def test_comparisons_of_one_name_are_told_apart_by_their_paths(tmp_path):
     for part in ("x", "y"):
         write_comparison(tmp_path / part / "cmp", arms=("uniform",), seeds=(0,), records=10)
-    assert list(load_apart([tmp_path / "x" / "cmp", tmp_path / "y" / "cmp"])) == ["x/cmp", "y/cmp"]
+    assert list(load_apart(read_folders([tmp_path / "x" / "cmp", tmp_path / "y" / "cmp"]))) == ["x/cmp", "y/cmp"]
     with pytest.raises(ApportionError, match="given twice"):
-        load_apart([tmp_path / "x" / "cmp", tmp_path / "x" / "cmp"])
+        load_apart(read_folders([tmp_path / "x" / "cmp", tmp_path / "x" / "cmp"]))
     with pytest.raises(ApportionError, match="not a folder"):
         write_report([tmp_path / "x" / "cmp", tmp_path / "missing"], tmp_path / "out.html")
     assert not (tmp_path / "out.html").exists()

@@ -22,6 +22,8 @@ from apportion.models.specs import ModelSpec
 from apportion.runs import is_run, read_run
 from apportion.tasks import TasksSpec
 
+# What a run of reinforcement, whose recipe names no kind, has trained.
+_CAUSAL = {"type": "causal"}
 # A tokenizer by name is loaded without looking at any task.
 _NO_TASKS = {"source": "playground"}
 
@@ -71,11 +73,11 @@ def load_answering(place: str | Path) -> Answering:
         if not run.finished:
             raise ApportionError(f"The run '{path}' is not finished: the same command that began it goes on with it.")
         # The kind alone: where its data were does not matter any more.
-        kind, folder = KINDS.build(run.recipe["kind"], "kind"), path / "model"
+        kind, folder = KINDS.build(run.recipe.get("kind", _CAUSAL), "kind"), path / "model"
         if not kind.answers:
             raise kind.refusal("Answering prompts")
     else:
-        kind, folder = KINDS.build({"type": "causal"}, "kind"), path
+        kind, folder = KINDS.build(_CAUSAL, "kind"), path
     spec = ModelSpec(name=str(folder))
     tokenizer = load_tokenizer(spec, TasksSpec.model_validate(_NO_TASKS))
     model = kind.trained(folder).to(_device()).eval()
@@ -92,7 +94,7 @@ def priced_alone(spec: ModelSpec) -> Answering:
         return load_answering(spec.name)
     tokenizer = load_tokenizer(spec, TasksSpec.model_validate(_NO_TASKS))
     model = build_model(spec, tokenizer, lora=None, seed=0, meta=True).eval()
-    prices = KINDS.build({"type": "causal"}, "kind").prices(model)
+    prices = KINDS.build(_CAUSAL, "kind").prices(model)
     return Answering(spec.name or "a model from scratch", model, tokenizer, prices)
 
 

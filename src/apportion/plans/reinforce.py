@@ -28,6 +28,8 @@ from apportion.plans.reinforcing import ReinforceRecipe, tags_of
 from apportion.plans.training import device_name
 from apportion.runs import RunFolder, read_run
 from apportion.runs.atomic import atomic_write_text, is_write_error, write_error
+from apportion.runs.curve import FILE
+from apportion.runs.reinforce import ROLLOUTS, BudgetCurve, Standing
 from apportion.runs.schema import dump_file
 from apportion.training.checkpoint import load_state, newest_checkpoint
 from apportion.training.part import Kept, Origin, Parts
@@ -152,7 +154,7 @@ class Reinforcing:
         checkpoint = newest_checkpoint(folder.checkpoints_dir) if folder.resumed else None
         if folder.resumed:
             lines = load_state(checkpoint)["recorder"]["lines"] if checkpoint else {}
-            for name in ("history.jsonl", "rollouts.jsonl"):
+            for name in ("history.jsonl", ROLLOUTS):
                 folder.truncate_history(lines.get(name, 0), name)
         recorder = RlRecorder(
             self.rollouts,
@@ -227,8 +229,8 @@ class Reinforcing:
             "seed": self.recipe.seed,
             "budget": asdict(self.ledger.budget),
             "spent": {name: asdict(self.ledger.spent(name)) for name in ACCOUNTS},
-            "first": recorder.first,
-            "final": recorder.final,
+            "first": _standing(recorder.first),
+            "final": _standing(recorder.final),
             "generated": self.ledger.spent("generate").generated,
             "steps": recorder.step,
             "drawn": dict(zip(self._names, self.rollouts.sampler.drawn_examples.tolist(), strict=True)),
@@ -245,23 +247,35 @@ class Reinforcing:
         }
 
     def _close(self, folder: RunFolder, recorder: RlRecorder) -> None:
+        measured = {"before": recorder.first, "after": recorder.final}
+        keys = ("budgets", "accuracy", "error", "used", "forced")
         cells = [
-            {"name": name, "thinking": budget, "score": score, "error": error, "used": used, "forced": forced}
-            for name, curve in (("before", recorder.first), ("after", recorder.final))
-            for budget, score, error, used, forced in zip(
-                *(curve[key] for key in ("budgets", "accuracy", "error", "used", "forced")), strict=True
-            )
+            {"name": name, **dict(zip(("thinking", "score", "error", "used", "forced"), row, strict=True))}
+            for name, curve in measured.items()
+            if curve is not None
+            for row in zip(*(curve[key] for key in keys), strict=True)  # type: ignore[literal-required]
         ]
-        settings = {"model": str(folder.path), "metric": "exact", "prompts": len(self.problems.measured)}
-        curve = {
-            "settings": settings,
+        record = {
+            "settings": {"model": str(folder.path), "metric": "exact", "prompts": len(self.problems.measured)},
             "device": self.summary["device"],
             "cells": cells,
-            "area": {"before": recorder.first["area"], "after": recorder.final["area"]},
+            "area": {name: curve["area"] for name, curve in measured.items() if curve is not None},
         }
-        atomic_write_text(folder.path / "curve.json", dump_file(curve))
+        atomic_write_text(folder.path / FILE, dump_file(record))
         folder.write_ledger(self.ledger.as_dict())
         folder.write_summary(self.summary)
+
+
+def _standing(curve: BudgetCurve | None) -> Standing:
+    """Return a measurement by budget, as a summary has it."""
+    assert curve is not None, "a run is measured before its first step and after its last"
+    names = [str(budget) for budget in curve["budgets"]]
+    return {
+        "accuracy": dict(zip(names, curve["accuracy"], strict=True)),
+        "used": dict(zip(names, curve["used"], strict=True)),
+        "forced": dict(zip(names, curve["forced"], strict=True)),
+        "area": curve["area"],
+    }
 
 
 def _check_attention(model: nn.Module) -> None:

@@ -2,8 +2,8 @@
 
 from apportion.reports.notebook import Picture
 from apportion.reports.picture import picture
-from apportion.reports.report import write_report
+from apportion.reports.report import verdict_on, write_report
+from apportion.reports.rl.terminal import reinforce_table
 from apportion.reports.terminal import terminal_table
-from apportion.reports.verdict import verdict_on
 
-__all__ = ["Picture", "picture", "terminal_table", "verdict_on", "write_report"]
+__all__ = ["Picture", "picture", "reinforce_table", "terminal_table", "verdict_on", "write_report"]

@@ -9,12 +9,14 @@ from apportion._yaml import dump_yaml
 from apportion.reports import goals, words
 from apportion.reports.view import Arm, View
 
-_UNITS = {
+UNITS = {
     "supervised": "supervised tokens",
     "processed": "processed tokens",
     "padded": "tokens with padding",
+    "generated": "generated tokens",
     "flops": "FLOPs",
 }
+"""What a budget's units are called."""
 
 
 def asked(view: View) -> list[tuple[str, str]]:
@@ -27,7 +29,7 @@ def asked(view: View) -> list[tuple[str, str]]:
     if run.ledger:
         budget = run.ledger["budget"]
         say = words.flops if budget["unit"] == "flops" else words.count
-        pairs.append(("Budget", f"{say(budget['limit'])} {_UNITS.get(budget['unit'], budget['unit'])} for each run"))
+        pairs.append(("Budget", f"{say(budget['limit'])} {UNITS.get(budget['unit'], budget['unit'])} for each run"))
     else:
         pairs.append(("Budget", str(recipe.get("budget", words.NONE))))
     seeds = words.listing([str(seed) for seed in view.seeds], 8)
@@ -42,8 +44,8 @@ def asked(view: View) -> list[tuple[str, str]]:
     for arm in view.arms:
         said = [describe(arm, common), f"toward {aims[arm.name]}" if aims[arm.name] else ""]
         pairs.append((f"Arm {arm.name}", ", ".join(part for part in said if part)))
-    pairs.append(("Training", _settings(recipe.get("training") or {}) or "the defaults"))
-    pairs.append(("Validation", _settings(recipe.get("validation") or {}) or "the defaults"))
+    pairs.append(("Training", settings(recipe.get("training") or {}) or "the defaults"))
+    pairs.append(("Validation", settings(recipe.get("validation") or {}) or "the defaults"))
     if summary.get("device"):
         pairs.append(("Machine", str(summary["device"])))
     return pairs
@@ -71,10 +73,10 @@ def toward(recipe: dict[str, Any]) -> str:
     importance = {**dict.fromkeys(tasks, 1.0), **(targets.get("importance") or {})}
     importance |= tasks if isinstance(tasks, dict) else {}
     named = words.listing([f"{name} ({weight:g})" for name, weight in importance.items()], 8)
-    name, settings = block.pop("type", ""), _settings(block)
+    name, said = block.pop("type", ""), settings(block)
     of = "of the targets" if targets else "of all tasks alike"
     of += f" {named}" if named else ""
-    return f"{name}{f' ({settings})' if settings else ''} {of}"
+    return f"{name}{f' ({said})' if said else ''} {of}"
 
 
 def describe(arm: Arm, common: set[tuple[str, str]]) -> str:
@@ -84,16 +86,16 @@ def describe(arm: Arm, common: set[tuple[str, str]]) -> str:
         block = arm.shown.recipe.get(family) or {}
         block = {"type": block} if isinstance(block, str) else block
         name = str(block.get("type", ""))
-        settings = _settings({k: v for k, v in block.items() if k != "type" and (k, repr(v)) not in common})
+        own = settings({k: v for k, v in block.items() if k != "type" and (k, repr(v)) not in common})
         if name and (family == "mixture" or name not in ("all", "uniform")):
-            parts.append(f"{family} {name}" + (f" ({settings})" if settings else ""))
+            parts.append(f"{family} {name}" + (f" ({own})" if own else ""))
     return ", ".join(parts)
 
 
 def _common_settings(arms: Sequence[Arm]) -> set[tuple[str, str]]:
     blocks = [arm.shown.recipe.get("mixture") for arm in arms]
-    settings = [{(k, repr(v)) for k, v in block.items()} if isinstance(block, dict) else set() for block in blocks]
-    return set.intersection(*settings) if len(settings) > 1 else set()
+    held = [{(k, repr(v)) for k, v in block.items()} if isinstance(block, dict) else set() for block in blocks]
+    return set.intersection(*held) if len(held) > 1 else set()
 
 
 def recipe_text(arm: Arm) -> str:
@@ -126,8 +128,8 @@ def model_text(recipe: dict[str, Any], summary: dict[str, Any]) -> str:
         return f"{text}, all trained"
     trained = f", {words.count(parameters['trainable'])} trained" if parameters else ""
     if name != _PLAIN_KIND:
-        return f"{text}, {name}{trained}" + (f" ({_settings(kind)})" if _settings(kind) else "")
-    return f"{text}, LoRA{trained}" + (f" ({_settings(lora)})" if isinstance(lora, dict) else "")
+        return f"{text}, {name}{trained}" + (f" ({settings(kind)})" if settings(kind) else "")
+    return f"{text}, LoRA{trained}" + (f" ({settings(lora)})" if isinstance(lora, dict) else "")
 
 
 def _tasks(recipe: dict[str, Any], view: View) -> str:
@@ -143,7 +145,8 @@ def _tasks(recipe: dict[str, Any], view: View) -> str:
     return text
 
 
-def _settings(block: dict[str, Any]) -> str:
+def settings(block: dict[str, Any]) -> str:
+    """Return a block's settings as "key value, key value", blocks in it left out."""
     return ", ".join(
         f"{key} {value}" for key, value in block.items() if value is not None and not isinstance(value, dict)
     )

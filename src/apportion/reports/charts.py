@@ -19,7 +19,11 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 14.0, 28.0, 46.0
 
 @dataclass(frozen=True)
 class Series:
-    """One arm's line: the mean over seeds and, where there are several, the band from the lowest to the highest."""
+    """One arm's line: the mean over seeds and, where there are several, the band from the lowest to the highest.
+
+    ``said``: of each point, where every one is a measurement of its own: it gets a mark, and what it says stands under the
+    pointer.
+    """
 
     name: str
     colour: str
@@ -27,6 +31,7 @@ class Series:
     mean: list[Point]
     low: list[Point] = field(default_factory=list)
     high: list[Point] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ def line_chart(
         if len(s.low) > 1
     ]
     lines = [tag("path", d=line_path(frame.points(s.mean)), cls=f"line {s.colour}") for s in series if len(s.mean) > 1]
-    marks = [mark(s.mark, *frame.points(s.mean)[-1], 4.2, cls=f"mark {s.colour}") for s in series if s.mean]
+    marks = [shape for s in series for shape in _marks(frame, s)]
     return picture_of(
         frame,
         title,
@@ -147,6 +152,16 @@ def line_chart(
         *marks,
         hover=_hover(frame, series, x_label, (say_x, say_y)),
     )
+
+
+def _marks(frame: Frame, series: Series) -> list[Markup]:
+    if not series.said:
+        ends = frame.points(series.mean[-1:])
+        return [mark(series.mark, *end, 4.2, cls=f"mark {series.colour}") for end in ends]
+    return [
+        tag("g", tag("title", f"{series.name}: {said}"), mark(series.mark, *point, 4.2, cls=f"mark {series.colour}"))
+        for point, said in zip(frame.points(series.mean), series.said, strict=True)
+    ]
 
 
 def _goal(frame: Frame, goal: Goal) -> Markup:
@@ -169,17 +184,18 @@ def _goal(frame: Frame, goal: Goal) -> Markup:
 
 def _hover(frame: Frame, series: Sequence[Series], x_label: str, say: Sequence[Callable[[float], str]]) -> object:
     """Return what the page's script needs to show values under the pointer."""
+
+    def points(s: Series) -> list[list[object]]:
+        said = s.said or [say[1](y) for _, y in s.mean]
+        return [
+            [round(frame.px(x), 1), round(frame.py(y), 1), say[0](x), text]
+            for (x, y), text in zip(s.mean, said, strict=True)
+        ]
+
     return {
         "box": list(frame.box),
         "label": x_label,
-        "series": [
-            {
-                "name": s.name,
-                "colour": s.colour,
-                "points": [[round(frame.px(x), 1), round(frame.py(y), 1), say[0](x), say[1](y)] for x, y in s.mean],
-            }
-            for s in series
-        ],
+        "series": [{"name": s.name, "colour": s.colour, "points": points(s)} for s in series if s.mean],
     }
 
 

@@ -18,6 +18,7 @@ _FILES = (
     "validation.json",
     "evaluation.json",
     "curve.json",
+    "rollouts.jsonl",
     "recipe.yaml",
 )
 

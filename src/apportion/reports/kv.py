@@ -9,12 +9,9 @@ from markupsafe import Markup
 
 from apportion.reports import words
 from apportion.reports.charts import Frame, Goal, Series, line_chart
-from apportion.reports.view import MARKS, View
+from apportion.reports.view import LINES, MARKS, SCORES, View
 from apportion.runs import RunRecord
 from apportion.runs.curve import CurveCell, CurveRecord
-
-_COLOURS = ("l0", "l1", "l2", "l3", "l4", "l5", "b1", "b2")
-_SCORES = {"exact": "right answers", "agreement": "agreement with the dense answer"}
 
 
 @dataclass(frozen=True)
@@ -43,19 +40,23 @@ class KvCurve:
 
 
 def kv_curves(view: View) -> list[KvCurve]:
-    """Return the curve of each arm's first run that has one."""
+    """Return the curve of each arm's first run that has one; answers that were thought about stand elsewhere."""
     found = []
     for arm in view.arms:
-        runs = [run for run in arm.runs if run.curve and run.curve["cells"]]
+        runs = [run for run in arm.runs if run.curve and _cells(run.curve)]
         if runs and (record := runs[0].curve):
             found.append(_drawn(arm.name, runs, record))
     return found
 
 
+def _cells(record: CurveRecord) -> list[CurveCell]:
+    return [cell for cell in record["cells"] if "used" not in cell]
+
+
 def _drawn(arm: str, runs: Sequence[RunRecord], record: CurveRecord) -> KvCurve:
-    cells = record["cells"]
+    cells = _cells(record)
     metric = str(record["settings"]["metric"])
-    score = _SCORES.get(metric, metric)
+    score = SCORES.get(metric, metric)
     series = _series([cell for cell in cells if cell["kv"] is not None])
     dense = next((cell for cell in cells if cell["kv"] is None), None)
     return KvCurve(
@@ -72,7 +73,7 @@ def _notes(runs: Sequence[RunRecord], record: CurveRecord) -> list[str]:
     said = [f"{words.several(record['settings']['prompts'], 'prompt')}, each answered once in every cell."]
     if len(runs) > 1:
         said.append(f"Of {len(runs)} runs of this arm that have a curve the first is shown, seed {runs[0].seed}.")
-    dense = {cell["name"]: int(cell["cache"].get("dense_layers") or 0) for cell in record["cells"]}
+    dense = {cell["name"]: int(cell["cache"].get("dense_layers") or 0) for cell in _cells(record)}
     for layers in sorted(set(dense.values()) - {0}):
         names = [name for name, count in dense.items() if count == layers]
         first = "first layer" if layers == 1 else f"first {layers} layers"
@@ -86,7 +87,7 @@ def _series(cells: Sequence[CurveCell]) -> list[Series]:
     for cell in cells:
         points.setdefault(cell["name"], []).append((cell["read_a_step"], cell["score"]))
     return [
-        Series(name, _COLOURS[place % len(_COLOURS)], MARKS[place % len(MARKS)], sorted(line))
+        Series(name, LINES[place % len(LINES)], MARKS[place % len(MARKS)], sorted(line))
         for place, (name, line) in enumerate(points.items())
     ]
 

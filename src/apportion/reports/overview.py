@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from apportion.reports import words
 from apportion.reports.gains import compared
 from apportion.reports.page import Page, title
-from apportion.reports.verdict import together
 from apportion.reports.view import Arm, View
 
 
@@ -25,11 +24,6 @@ class Line:
 def overview(pages: Sequence[Page]) -> list[Line]:
     """Return a line for each comparison."""
     return [_line(page) for page in pages]
-
-
-def headline(pages: Sequence[Page]) -> str:
-    """Return the sentence above the table."""
-    return together({page.name: page.verdict for page in pages}).headline
 
 
 def titled(views: Mapping[str, View]) -> str:

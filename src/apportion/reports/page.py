@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,30 +21,31 @@ from apportion.reports import (
     samples,
     selections,
     tables,
+    thinking,
     tiles,
     words,
 )
 from apportion.reports.advice import advise
 from apportion.reports.front import front_chart
 from apportion.reports.traced import linked
-from apportion.reports.verdict import Verdict, verdict
+from apportion.reports.verdict import Verdict
 from apportion.reports.view import View
+from apportion.runs import RunRecord
 
 
 @dataclass(frozen=True)
 class Page:
-    """A comparison on the page: its name where there are several, what its ids start with, and the level of its headline."""
+    """A comparison on the page: its name where there are several, what its ids start with, the level of its headline.
+
+    ``verdict`` is what it opens with.
+    """
 
     name: str
     prefix: str
     level: int
     view: View
     folder: Path
-
-    @cached_property
-    def verdict(self) -> Verdict:
-        """What it opens with."""
-        return verdict(self.view)
+    verdict: Verdict
 
     @cached_property
     def places(self) -> dict[str, str]:
@@ -69,7 +71,7 @@ def body(page: Page) -> dict[str, Any]:
         "verdict": page.verdict,
         "tiles": tiles.tiles(view, page.verdict),
         "glossary": glossary.words_of(len(view.sizes)),
-        "footer": _footer(view),
+        "footer": footer(view.runs),
         **_losses(view),
         **_tokens(view),
         **_record(page),
@@ -88,7 +90,7 @@ def _losses(view: View) -> dict[str, Any]:
     reference, targets, heat = tables.heat(view)
     subject = gains.compared(view)
     bars = gains.bars(gains.changes(view, subject)) if subject else []
-    held = list(dict.fromkeys(row["name"] for entry in tables.ledger(view) for row in entry["rows"]))
+    held = list(dict.fromkeys(row["name"] for entry in tables.ledger(view.arms) for row in entry["rows"]))
     return {
         "methods": tables.methods(view),
         "columns": tables.columns(view),
@@ -104,6 +106,7 @@ def _losses(view: View) -> dict[str, Any]:
         "downstream": downstream.table(view),
         "samples": samples.samples(view),
         "kv_curves": kv.kv_curves(view),
+        "thinking_curves": thinking.thinking_curves(view),
         "evaluations": figures.evaluation_charts(view),
         "curves": [
             (metric, label, charts)
@@ -131,12 +134,13 @@ def _tokens(view: View) -> dict[str, Any]:
 
 def _record(page: Page) -> dict[str, Any]:
     view = page.view
-    ledger = tables.ledger(view)
+    ledger = tables.ledger(view.arms)
     held = list(dict.fromkeys(row["name"] for entry in ledger for row in entry["rows"]))
     return {
         "asked": asked.asked(view),
         "advice": advise(view),
         "ledger": ledger,
+        "kinds": tables.generated(ledger),
         "accounts": held,
         "account_words": [(name, glossary.ACCOUNTS[name]) for name in held if name in glossary.ACCOUNTS],
         "runs": files.runs(view, page.folder),
@@ -145,14 +149,13 @@ def _record(page: Page) -> dict[str, Any]:
     }
 
 
-def _footer(view: View) -> str:
-    summary = next((run.summary for run in view.runs if run.summary), {})
+def footer(runs: Sequence[RunRecord]) -> str:
+    """Return what the page was written from, and by which versions."""
+    summary = next((run.summary for run in runs if run.summary), {})
     versions = ", ".join(f"{name} {number}" for name, number in (summary.get("versions") or {}).items())
     return (
         ". ".join(
-            part
-            for part in (f"Written by apportion from {words.several(len(view.runs), 'run folder')}", versions)
-            if part
+            part for part in (f"Written by apportion from {words.several(len(runs), 'run folder')}", versions) if part
         )
         + "."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -13,10 +13,9 @@ from markupsafe import Markup
 
 from apportion._errors import ApportionError
 from apportion.reports import words
-from apportion.reports.overview import headline, overview, titled
-from apportion.reports.page import Page, body
+from apportion.reports.sheet import Sheet, sheet_of
 from apportion.reports.svg import mark
-from apportion.reports.view import View, load_apart
+from apportion.reports.verdict import Verdict
 from apportion.runs import atomic_write_text
 
 
@@ -24,16 +23,17 @@ def write_report(paths: str | Path | Sequence[str | Path], out: str | Path | Non
     """Write the report of a run, a comparison or several of them, and return its path.
 
     Several comparisons stand one below the other, under a table of all. Runs that are given one by one are compared with
-    each other.
+    each other. Runs of reinforcement make a page of their own kind.
 
     Args:
         paths: A run folder, a comparison folder (``<arm>/seed-<s>/``), or several of either.
         out: The file; ``report.html`` in the folder where there is only one.
 
     Raises:
-        ApportionError: A path holds no run, several paths come without ``out``, or the file cannot be written.
+        ApportionError: A path holds no run, some runs are of reinforcement and some are not, several paths come without
+            ``out``, or the file cannot be written.
     """
-    given = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    given = _listed(paths)
     if not given:
         raise ApportionError("There is no run to report on: give at least one run folder.")
     if out is None and len(given) > 1:
@@ -42,7 +42,7 @@ def write_report(paths: str | Path | Sequence[str | Path], out: str | Path | Non
     if out is not None and target.is_dir():
         raise ApportionError(f"'{target}' is a folder: name the report's file, such as '{target / 'report.html'}'.")
     with _no_collection():
-        atomic_write_text(target, render(load_apart(given), target.parent))
+        atomic_write_text(target, render(sheet_of(given), target.parent))
     return target
 
 
@@ -58,7 +58,18 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def render(views: Mapping[str, View], folder: Path) -> str:
+def verdict_on(paths: str | Path | Sequence[str | Path]) -> Verdict:
+    """Return the verdict that the report of these run or comparison folders opens with.
+
+    Of several comparisons its details are the headline of each.
+
+    Raises:
+        ApportionError: A path holds no run, or some runs are of reinforcement and some are not.
+    """
+    return sheet_of(_listed(paths)).verdict
+
+
+def render(sheet: Sheet, folder: Path) -> str:
     """Return the page that is to stand in ``folder``: links to the runs' files are relative to it."""
     environment = Environment(
         loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -72,21 +83,21 @@ def render(views: Mapping[str, View], folder: Path) -> str:
         several=words.several,
         duration=words.duration,
     )
-    several = len(views) > 1
-    pages = [
-        Page(name, f"c{place}-" if several else "", 2 if several else 1, view, folder)
-        for place, (name, view) in enumerate(views.items(), 1)
-    ]
-    part = environment.get_template("comparison.html")
+    laid = sheet.laid(folder)
+    part = environment.get_template(laid.template)
     return environment.get_template("report.html").render(
-        title=titled(views),
+        title=sheet.title,
         palette=Markup(_text("palette.css")),
         css=Markup(_text("report.css")),
         js=Markup(_text("report.js")),
-        headline=headline(pages),
-        overview=overview(pages) if several else [],
-        parts=[Markup(part.render(**body(page))) for page in pages],
+        headline=sheet.verdict.headline,
+        overview=laid.overview,
+        parts=[Markup(part.render(**body)) for body in laid.bodies],
     )
+
+
+def _listed(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    return [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
 
 
 def _text(name: str) -> str:

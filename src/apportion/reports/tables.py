@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
@@ -166,24 +166,27 @@ def _heat_cell(ours: list[float], theirs: list[float], is_reference: bool) -> Ce
     return Cell(words.loss(fmean(ours)), words.signed(gap), shade=shade)
 
 
-def ledger(view: View) -> list[dict[str, Any]]:
+KINDS = ("thinking", "answer", "inserted")
+"""Generated tokens by kind."""
+
+
+def ledger(arms: Sequence[Arm]) -> list[dict[str, Any]]:
     """Return an arm's accounts, each the mean over its runs, and their widths in the bar (the dearest arm is 100)."""
     # All accounts, `evaluate` too, which no budget pays.
     totals = {
-        arm.name: fmean(sum(spent["flops"] for spent in run.spent.values()) for run in _counted(arm))
-        for arm in view.arms
+        arm.name: fmean(sum(spent["flops"] for spent in run.spent.values()) for run in _counted(arm)) for arm in arms
     }
     most = max(totals.values(), default=0.0) or 1.0
     found = []
-    for arm in view.arms:
+    for arm in arms:
         runs = _counted(arm)
         total = totals[arm.name]
         names = [name for name in _accounts(arm) if any(name in run.spent for run in runs)]
         rows = []
         for name in names:
             means = {
-                key: fmean(run.spent[name][key] if name in run.spent else 0 for run in runs)
-                for key in ("supervised", "processed", "padded", "flops")
+                key: fmean(run.spent.get(name, {}).get(key, 0) for run in runs)
+                for key in ("supervised", "processed", "padded", "flops", *KINDS)
             }
             share = means["flops"] / total if total else 0.0
             rows.append({"name": name, **means, "share": share, "width": 100 * means["flops"] / most})
@@ -193,6 +196,11 @@ def ledger(view: View) -> list[dict[str, Any]]:
 
 def _counted(arm: Arm) -> list[Any]:
     return arm.finished or [arm.shown]
+
+
+def generated(entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether any account of `ledger` has generated tokens, whose columns are left out otherwise."""
+    return any(row[kind] for entry in entries for row in entry["rows"] for kind in KINDS)
 
 
 def _accounts(arm: Arm) -> list[str]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 from apportion.reports import goals, moves, sources, words
 from apportion.reports.certainty import on_examples, uncertainty, why_not
 from apportion.reports.gap import Gap, gap_between
 from apportion.reports.traced import plain, traced
-from apportion.reports.view import Arm, View, load_apart
+from apportion.reports.view import Arm, View
 
 _ALIKE = "To compare methods, run them under one budget, on the same data, model, lengths and validation."
 
@@ -47,18 +46,6 @@ def apart(lower: Mapping[str, float] | None, higher: Mapping[str, float] | None,
 def seeds_of(*arms: Arm) -> int:
     """Return the fewest finished runs of any of the arms."""
     return min(len(arm.finished) for arm in arms)
-
-
-def verdict_on(paths: str | Path | Sequence[str | Path]) -> Verdict:
-    """Return the verdict that the report of these run or comparison folders opens with.
-
-    Of several comparisons its details are the headline of each.
-
-    Raises:
-        ApportionError: A path holds no run.
-    """
-    views = load_apart([Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths])
-    return together({name: verdict(view) for name, view in views.items()})
 
 
 def together(found: Mapping[str, Verdict]) -> Verdict:

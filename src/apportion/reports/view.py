@@ -13,6 +13,10 @@ from apportion._errors import ApportionError
 from apportion.runs import RunRecord, common_targets, comparison_summary, is_run, read_comparison, read_run
 
 _COLOURS = {True: ("b0", "b1", "b2", "b3"), False: ("l0", "l1", "l2", "l3", "l4", "l5")}
+LINES = ("l0", "l1", "l2", "l3", "l4", "l5", "b1", "b2")
+"""Colours of lines that are no arms."""
+SCORES = {"exact": "right answers", "agreement": "agreement with the dense answer"}
+"""What the metric of a curve is called."""
 MARKS = ("circle", "square", "diamond", "up", "down", "cross")
 
 
@@ -101,52 +105,88 @@ class View:
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def load(paths: Sequence[Path]) -> View:
-    """Read run folders and comparison folders into one view.
+Found = tuple[Path, dict[str, list[RunRecord]]]
+"""A folder that was given, and the runs in it by arm."""
 
-    A run at ``<arm>/seed-<s>/`` belongs to that arm; any other run to an arm of its method's name.
+
+def read_folders(paths: Sequence[Path]) -> list[Found]:
+    """Read run folders and comparison folders.
+
+    A run at ``<arm>/seed-<s>/`` belongs to that arm; any other run to an arm of its own name.
 
     Raises:
-        ApportionError: A path holds no run, or two runs would be the same seed of the same arm.
+        ApportionError: A path holds no run, or a comparison is given twice.
+    """
+    folders = [path.resolve() for path in paths if _is_comparison(path)]
+    if twice := [path for path in paths if len(folders) > 1 and folders.count(path.resolve()) > 1]:
+        raise ApportionError(f"The comparison '{twice[0]}' is given twice: name each folder once.")
+    return [(path, _read(path)) for path in paths]
+
+
+def gathered(found: Sequence[Found]) -> dict[str, list[RunRecord]]:
+    """Return the runs of all folders by arm.
+
+    Raises:
+        ApportionError: Two runs would be the same seed of the same arm.
     """
     runs: dict[str, list[RunRecord]] = {}
-    for path in paths:
-        for name, found in _read(path).items():
-            runs.setdefault(name, []).extend(found)
-    for name, found in runs.items():
-        seeds = [run.seed for run in found]
-        twice = next((run for run in found if seeds.count(run.seed) > 1), None)
+    for _, arms in found:
+        for name, of_arm in arms.items():
+            runs.setdefault(name, []).extend(of_arm)
+    for name, of_arm in runs.items():
+        seeds = [run.seed for run in of_arm]
+        twice = next((run for run in of_arm if seeds.count(run.seed) > 1), None)
         if twice is not None:
             raise ApportionError(
                 f"Two of the runs are seed {twice.seed} of '{name}': put the runs of each arm in '<arm>/seed-<s>/' "
                 "folders so that they can be told apart."
             )
-    root = Path(os.path.commonpath([run.path.resolve() for found in runs.values() for run in found]))
-    return arrange(runs, root)
+    return runs
 
 
-def load_apart(paths: Sequence[Path]) -> dict[str, View]:
-    """Read run folders and comparison folders, each comparison into a view of its own if there are several.
+def load(paths: Sequence[Path]) -> View:
+    """Read run folders and comparison folders into one view.
+
+    Raises:
+        ApportionError: As `read_folders` and `gathered`, or a run is one of reinforcement, which has no losses to view.
+    """
+    found = read_folders(paths)
+    runs = [run for _, arms in found for of_arm in arms.values() for run in of_arm]
+    if other := next((run for run in runs if run.reinforced), None):
+        raise ApportionError(f"'{other.path}' is a run of reinforcement: `apportion report` shows it.")
+    return _view(found)
+
+
+def load_apart(found: Sequence[Found]) -> dict[str, View]:
+    """Put folders into views, each comparison into one of its own if there are several.
 
     Runs that are given one by one make one view together, with the comparison if there is one alone. Views go by the
     names of their folders, or by as much of their paths as tells them apart; one view alone goes by "".
 
     Raises:
-        ApportionError: A path holds no run, or is given twice, or two runs would be the same seed of the same arm.
+        ApportionError: Two runs would be the same seed of the same arm.
     """
-    comparisons = [path for path in paths if path.is_dir() and not is_run(path)]
+    comparisons = [one for one in found if _is_comparison(one[0])]
     if len(comparisons) < 2:
-        return {"": load(paths)}
-    folders = [path.resolve() for path in comparisons]
-    if twice := [path for path, folder in zip(comparisons, folders, strict=True) if folders.count(folder) > 1]:
-        raise ApportionError(f"The comparison '{twice[0]}' is given twice: name each folder once.")
+        return {"": _view(found)}
+    folders = [path.resolve() for path, _ in comparisons]
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         common = Path(os.path.commonpath(folders))
         names = [folder.relative_to(common).as_posix() for folder in folders]
-    views = {name: load([path]) for name, path in zip(names, comparisons, strict=True)}
-    alone = [path for path in paths if path not in comparisons]
-    return views | ({"runs given one by one": load(alone)} if alone else {})
+    views = {name: _view([one]) for name, one in zip(names, comparisons, strict=True)}
+    alone = [one for one in found if not _is_comparison(one[0])]
+    return views | ({"runs given one by one": _view(alone)} if alone else {})
+
+
+def _view(found: Sequence[Found]) -> View:
+    runs = gathered(found)
+    root = Path(os.path.commonpath([run.path.resolve() for of_arm in runs.values() for run in of_arm]))
+    return arrange(runs, root)
+
+
+def _is_comparison(path: Path) -> bool:
+    return path.is_dir() and not is_run(path)
 
 
 def arrange(runs: dict[str, list[RunRecord]], root: Path) -> View:
@@ -171,4 +211,4 @@ def _read(path: Path) -> dict[str, list[RunRecord]]:
     if not is_run(path):
         return read_comparison(path)
     run = read_run(path)
-    return {path.resolve().parent.name if path.resolve().name == f"seed-{run.seed}" else run.method: [run]}
+    return {path.resolve().parent.name if path.resolve().name == f"seed-{run.seed}" else run.name: [run]}

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from itertools import chain
@@ -18,7 +18,8 @@ from markupsafe import Markup
 from apportion._errors import ApportionError, shortened
 from apportion.reports.files import links_of
 from apportion.reports.report import render
-from apportion.reports.view import View, load_apart
+from apportion.reports.sheet import sheet_of
+from apportion.runs import RunRecord
 
 HERE = "127.0.0.1"
 PORT = 8765
@@ -90,14 +91,11 @@ class Live:
     def _draw(self) -> str:
         self._files = {}
         try:
-            views = load_apart(self._paths)
-            root = _root(views)
-            page = render(views, root)
+            sheet = sheet_of(self._paths)
+            root = _root(sheet.runs)
+            page = render(sheet, root)
             self._files = {
-                f"/{link}": root / unquote(link)
-                for view in views.values()
-                for run in view.runs
-                for _, link in links_of(run.path, root)
+                f"/{link}": root / unquote(link) for run in sheet.runs for _, link in links_of(run.path, root)
             }
             return page
         except ApportionError as error:
@@ -106,9 +104,9 @@ class Live:
             return _waiting("The report cannot be drawn", shortened(f"{type(error).__name__}: {error}", 400))
 
 
-def _root(views: Mapping[str, View]) -> Path:
+def _root(runs: Sequence[RunRecord]) -> Path:
     """Return the folder that all runs lie in: as seen from it, no link leads upwards."""
-    return Path(os.path.commonpath([run.path.resolve().parent for view in views.values() for run in view.runs]))
+    return Path(os.path.commonpath([run.path.resolve().parent for run in runs]))
 
 
 def _waiting(title: str, said: str) -> str:

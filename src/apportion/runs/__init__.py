@@ -3,7 +3,7 @@
 from apportion.runs.atomic import atomic_write_bytes, atomic_write_text
 from apportion.runs.comparison import common_targets, comparison_summary, summarise
 from apportion.runs.folder import RunFolder
-from apportion.runs.record import RunRecord, in_a_line, is_run, read_answers, read_comparison, read_run
+from apportion.runs.record import RunRecord, in_a_line, is_run, read_answers, read_comparison, read_rollouts, read_run
 from apportion.runs.schema import SCHEMA
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "is_run",
     "read_answers",
     "read_comparison",
+    "read_rollouts",
     "read_run",
     "summarise",
 ]

@@ -19,19 +19,25 @@ def differences(arms: Mapping[str, Sequence[RunRecord]]) -> list[str]:
     """Return what keeps the runs from being compared, such as ``"budget (30,000 tokens in adapt, 60,000 in uniform)"``.
 
     Looked at are the budget, the data (their fingerprint), ``tasks.max_length``, the model, the settings of the validation
-    and the examples that it was measured on. What a run does not say, one that has not finished or an older one, is left
+    and the examples that it was measured on; of reinforcement also the thinking budgets that it was measured at and, seed by
+    seed, the run that it began with. What a run does not say, one that has not finished or an older one, is left
     out of account. Methods, training arguments and adapters may differ: they are what a comparison is about.
     """
-    found = []
-    for what, read, say in _ASKED:
-        values: dict[str, list[tuple[str, int]]] = {}
-        for name, runs in arms.items():
-            for run in runs:
-                if (value := read(run)) is not None:
-                    values.setdefault(json.dumps(value, sort_keys=True), []).append((name, run.seed))
-        if len(values) > 1:
-            found.append(f"{what} ({_groups(values, say)})")
+    found = [said for asked in _ASKED for said in _difference(arms, *asked)]
+    for seed in sorted({run.seed for runs in arms.values() for run in runs}):
+        of_seed = {name: [run for run in runs if run.seed == seed] for name, runs in arms.items()}
+        if said := _difference(of_seed, "start", lambda run: run.start, str):
+            return [*found, *said]
     return found
+
+
+def _difference(arms: Mapping[str, Sequence[RunRecord]], what: str, read: Read, say: Say | None) -> list[str]:
+    values: dict[str, list[tuple[str, int]]] = {}
+    for name, runs in arms.items():
+        for run in runs:
+            if (value := read(run)) is not None:
+                values.setdefault(json.dumps(value, sort_keys=True), []).append((name, run.seed))
+    return [f"{what} ({_groups(values, say)})"] if len(values) > 1 else []
 
 
 def _groups(values: Mapping[str, Sequence[tuple[str, int]]], say: Say | None) -> str:
@@ -71,6 +77,11 @@ def _examples(run: RunRecord) -> object:
     return tasks and {task: [examples["ids"], examples["supervised"]] for task, examples in tasks.items()}
 
 
+def _thinking_budgets(run: RunRecord) -> object:
+    accuracy = run.final.get("accuracy") if run.reinforced and run.finished else None
+    return accuracy and sorted(accuracy, key=int)
+
+
 _ASKED: tuple[tuple[str, Read, Say | None], ...] = (
     ("budget", _budget, _say_budget),
     ("data", _fingerprint, None),
@@ -79,4 +90,5 @@ _ASKED: tuple[tuple[str, Read, Say | None], ...] = (
     ("validation.every", _setting("validation", "every"), str),
     ("validation.examples_per_task", _setting("validation", "examples_per_task"), str),
     ("validation examples", _examples, None),
+    ("thinking budgets measured", _thinking_budgets, ", ".join),
 )

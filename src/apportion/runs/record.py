@@ -17,6 +17,7 @@ from apportion.runs.curve import CurveRecord
 from apportion.runs.curves import counted_flops
 from apportion.runs.evaluation import ANSWERS, FILE, Answer, EvaluationRecord
 from apportion.runs.numbers import loss
+from apportion.runs.reinforce import ROLLOUTS, Rollout, named
 from apportion.runs.schema import (
     SCHEMA,
     HistoryRecord,
@@ -62,9 +63,34 @@ class RunRecord:
         return int(self.recipe.get("seed", 0))
 
     @property
+    def reinforced(self) -> bool:
+        """True of a run of reinforcement, with the files of `apportion.runs.reinforce`; told apart here and nowhere else."""
+        return bool(self.recipe.get("rl")) or (self.summary or {}).get("kind") == "reinforce"
+
+    @property
+    def rl(self) -> dict[str, Any]:
+        """The recipe's ``rl`` block; empty in a run that is none of reinforcement."""
+        block = self.recipe.get("rl") or {}
+        return dict(block) if isinstance(block, Mapping) else {"type": str(block)}
+
+    @property
+    def start(self) -> str | None:
+        """The run whose model reinforcement began with; None where the recipe does not say."""
+        start = self.recipe.get("start") or self.rl.get("start")
+        return None if start is None else str(start)
+
+    @property
     def method(self) -> str:
-        """The summary's name of the method, or the type of the recipe's mixture."""
-        return str((self.summary or {}).get("method") or kind(self.recipe, "mixture", "uniform"))
+        """The summary's name of the method, or the recipe's: the type of its mixture, or of its reinforcement."""
+        of_recipe = kind(self.recipe, "rl", "brpo") if self.reinforced else kind(self.recipe, "mixture", "uniform")
+        return str((self.summary or {}).get("method") or of_recipe)
+
+    @property
+    def name(self) -> str:
+        """What its arm is called where no folder says: the method, with what sets it apart in a run of reinforcement."""
+        if not self.reinforced:
+            return self.method
+        return str((self.summary or {}).get("name") or named(self.rl or {"type": self.method}))
 
     @property
     def is_baseline(self) -> bool:
@@ -168,12 +194,14 @@ def _guessed(run: RunRecord) -> dict[str, MethodRecord]:
 
 
 def in_a_line(method: str, seed: int, final: Mapping[str, Any], spent: Mapping[str, Spent]) -> str:
-    """Return what a run ended with, or has come to, in a line: the loss that arms are judged by, and what it cost."""
+    """Return what a run ended with, or has come to, in a line: the loss or area that arms are judged by, and its cost."""
     metric = "target" if final.get("target") is not None else "macro"
     error = final.get(f"{metric}_se")
     parts = [method, f"seed {seed}"]
     if final.get(metric) is not None:
         parts.append(f"{metric} loss {loss(final[metric])}{'' if error is None else f' ± {loss(error)}'}")
+    if final.get("area") is not None:
+        parts.append(f"area {loss(final['area'])}")
     if "train" in spent:
         parts.append(f"{spent['train']['supervised']:,} supervised tokens")
         parts.append(f"{counted_flops(spent):.2g} FLOPs in all")
@@ -224,7 +252,7 @@ def read_run(path: str | Path) -> RunRecord:
         raise ApportionError(f"'{path / 'recipe.yaml'}' cannot be read as a recipe.")
     ledger: Any = _read_json(path / "ledger.json")
     mixture: Any = _read_json(path / "mixture.json")
-    history, summary = _read_history(path / "history.jsonl"), _read_json(path / "summary.json")
+    history, summary = _read_lines(path / "history.jsonl"), _read_json(path / "summary.json")
     validation: Any = _read_json(path / "validation.json")
     evaluation: Any = _read_json(path / FILE)
     curve: Any = _read_json(path / CURVE)
@@ -243,6 +271,18 @@ def read_answers(path: str | Path, task: str, limit: int | None = None) -> list[
     lines = _text(file).split("\n")[:-1][:limit]
     answers: list[Any] = [_parse(line, f"Line {number} of '{file}'") for number, line in enumerate(lines, 1)]
     return answers
+
+
+def read_rollouts(path: str | Path) -> list[Rollout]:
+    """Return the roll-outs that a reinforcement run kept, in their order; none where it has no such file.
+
+    A last line without its end, as a killed run leaves it, is left out.
+
+    Raises:
+        ApportionError: The file cannot be read, or a newer version wrote it.
+    """
+    rollouts: Any = _read_lines(Path(path) / ROLLOUTS)
+    return list(rollouts)
 
 
 def read_comparison(path: str | Path) -> dict[str, list[RunRecord]]:
@@ -265,12 +305,11 @@ def _seed_folders(path: Path) -> list[tuple[int, Path]]:
     return [(int(match[1]), folder) for match, folder in found if match and (folder / "recipe.yaml").is_file()]
 
 
-def _read_history(path: Path) -> tuple[HistoryRecord, ...]:
+def _read_lines(path: Path) -> tuple[Any, ...]:
     if not path.exists():
         return ()
     lines = _text(path).split("\n")[:-1]
-    records: list[Any] = [_parse(line, f"Line {number} of '{path}'") for number, line in enumerate(lines, 1)]
-    return tuple(records)
+    return tuple(_parse(line, f"Line {number} of '{path}'") for number, line in enumerate(lines, 1))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

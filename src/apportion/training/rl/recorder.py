@@ -14,6 +14,8 @@ from torch import nn
 
 from apportion.budget import ACCOUNTS, Ledger
 from apportion.budget.cadence import next_due
+from apportion.runs.reinforce import ROLLOUTS, BudgetCurve
+from apportion.runs.thinking import area
 from apportion.signals._records import Moment
 from apportion.training.part import Done, Part
 from apportion.training.recorder import RECORD_EVERY, Log, Show
@@ -24,27 +26,25 @@ from apportion.training.rl.traces import Trace
 KEPT = 2
 
 
-def curve_of(traces: Sequence[Trace], budgets: Sequence[int]) -> dict[str, Any]:
-    """Return accuracy at each budget against the thinking that it took.
+def curve_of(traces: Sequence[Trace], budgets: Sequence[int]) -> BudgetCurve:
+    """Return accuracy at each budget against the thinking that it took, of traces with an answer at each.
 
-    ``accuracy``, its standard error ``error``, ``used`` (mean tokens of thinking before the cut) and ``forced`` (share whose
-    thinking had not ended) by budget. ``area`` is that under accuracy against used tokens, by trapezoids, divided by their
-    range; accuracy itself where nothing varies.
+    ``used`` are tokens of thinking before the cut, on average, and ``forced`` the share whose thinking had not ended there;
+    ``area`` is `runs.thinking.area` up to the largest budget.
     """
     right = np.array([[cut[0].right for cut in trace.summaries] for trace in traces], dtype=np.float64)
     used = np.array([[trace.kept(s, budgets) for s in range(len(budgets))] for trace in traces], dtype=np.float64)
     forced = np.array([[s < trace.end or trace.forced for s in range(len(budgets))] for trace in traces])
-    accuracy, mean = right.mean(0), used.mean(0)
-    spread = mean[-1] - mean[0]
-    area = float(np.trapezoid(accuracy, mean) / spread) if spread > 0 else float(accuracy[-1])
+    accuracy, mean = right.mean(0).tolist(), used.mean(0).tolist()
+    several = len(right) > 1
     return {
         "budgets": list(budgets),
-        "accuracy": accuracy.tolist(),
-        "error": (right.std(0, ddof=1) / math.sqrt(len(right))).tolist() if len(right) > 1 else [None] * len(budgets),
-        "used": mean.tolist(),
+        "accuracy": accuracy,
+        "error": (right.std(0, ddof=1) / math.sqrt(len(right))).tolist() if several else [None] * len(budgets),
+        "used": mean,
         "forced": forced.mean(0).tolist(),
-        "area": area,
-        "examples": len(traces),
+        "area": area(zip(mean, accuracy, strict=True), budgets[-1]),
+        "prompts": len(traces),
     }
 
 
@@ -80,9 +80,9 @@ class RlRecorder(Part):
         self._append, self._show = append, show
         self.step, self.due = -1, False
         self.log: Log | None = None
-        self.lines = {"history.jsonl": 0, "rollouts.jsonl": 0}
-        self.first: dict[str, Any] = {}
-        self.final: dict[str, Any] = {}
+        self.lines = {"history.jsonl": 0, ROLLOUTS: 0}
+        self.first: BudgetCurve | None = None
+        self.final: BudgetCurve | None = None
         self._final_step = -1
         self._next_record = self._next_curve = 0.0
         self._sums = {"reward": 0.0, "correct": 0.0, "thinking": 0.0, "forced": 0.0}
@@ -145,14 +145,14 @@ class RlRecorder(Part):
         }
         self._write("history.jsonl", record)
         for line in self._read(step) if self._traces else ():
-            self._write("rollouts.jsonl", line)
+            self._write(ROLLOUTS, line)
         self._sums, self._traces = dict.fromkeys(self._sums, 0.0), 0
         if self.log is not None:
             self.log(_flat(record))
         if self._show is not None:
             self._show(record, self._ledger.progress)
 
-    def _measured(self, model: nn.Module, step: int) -> dict[str, Any]:
+    def _measured(self, model: nn.Module, step: int) -> BudgetCurve:
         spec = self._rollouts.roller.spec
         self.final = curve_of(self._rollouts.measure(model), spec.budgets)
         self.first, self._final_step = self.first or self.final, step
@@ -170,8 +170,8 @@ class RlRecorder(Part):
             {
                 "step": step,
                 "task": trace.problem.task,
-                "prompt": trace.problem.row.get("prompt") or trace.problem.row.get("messages"),
-                "reference": list(trace.problem.references),
+                "prompt": _asked(trace.problem.row),
+                "reference": " / ".join(trace.problem.references),
                 "thinking": roller.tokenizer.decode(list(trace.thinking)),
                 "answer": trace.summaries[-1][0].text,
                 "reward": trace.summaries[-1][0].reward,
@@ -181,7 +181,7 @@ class RlRecorder(Part):
                 "cuts": [
                     {
                         "budget": budget,
-                        "thinking": roller.tokenizer.decode(list(trace.thinking[: trace.kept(s, roller.spec.budgets)])),
+                        "at": len(roller.tokenizer.decode(list(trace.thinking[: trace.kept(s, roller.spec.budgets)]))),
                         "answers": [summary.text for summary in trace.summaries[s]],
                         "rewards": [summary.reward for summary in trace.summaries[s]],
                     }
@@ -216,6 +216,11 @@ class RlRecorder(Part):
         self._seconds_before, self._started = state["seconds"], time.monotonic()
 
 
+def _asked(row: dict[str, Any]) -> str:
+    """Return what was asked, as a person reads it."""
+    return str(row["prompt"]) if "prompt" in row else "\n".join(turn["content"] for turn in row["messages"])
+
+
 def _flat(record: dict[str, Any]) -> dict[str, float]:
     """Return the numbers of a record by the names that trackers show them under."""
     logs: dict[str, float] = {
@@ -224,7 +229,8 @@ def _flat(record: dict[str, Any]) -> dict[str, float]:
     curve = record.get("curve")
     if curve:
         logs |= {f"accuracy/{b}": a for b, a in zip(curve["budgets"], curve["accuracy"], strict=True)}
-        logs["area"] = curve["area"]
+        if curve["area"] is not None:
+            logs["area"] = curve["area"]
     for account, spent in record["spent"].items():
         logs |= {f"spent/{account}/{column}": spent[column] for column in ("thinking", "answer", "flops")}
     return logs

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from apportion._config import Config
+from apportion.runs.reinforce import named
 from apportion.thinking.rewards import Rewards
 
 
@@ -70,9 +71,5 @@ class RlSpec(Config):
 
     @property
     def title(self) -> str:
-        """What a run of it is called."""
-        if self.type == "grpo":
-            return "grpo" + (", length" if self.rewards.length else "")
-        prior = self.prior if isinstance(self.prior, str) else "own prior"
-        baseline = "" if self.baseline == "brpo" else f", baseline {self.baseline}"
-        return f"brpo, {prior}{baseline}" + (", length" if self.rewards.length else "")
+        """What a run of it is called among others."""
+        return named(self.model_dump())
