@@ -240,6 +240,7 @@ def test_the_package_imports_only_what_it_asks_for():
         *extras["kernels"],
         *extras["minhash"],
         *extras["regmix"],
+        *extras["rl"],
     ]
     asked = {re.split(r"[<>=!\[ ]", line)[0].replace("_", "-") for line in lines}
     # What comes with one of those and is that one's own: Jinja's strings, pydantic's core, the Hub's client.

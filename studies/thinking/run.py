@@ -24,6 +24,7 @@ from apportion.plans.recipe import overridden, parse_recipe, read_yaml
 from apportion.plans.reinforce import Reinforcing, reinforce_recipe
 from apportion.plans.reinforcing import parse_reinforcing
 from apportion.plans.run import run_recipe
+from apportion.runs.reinforce import BudgetCurve
 from apportion.training.rl.recorder import curve_of
 from apportion.training.rl.traces import Trace
 from studies.thinking.arms import ARMS, TASKS, Task
@@ -54,7 +55,7 @@ def recipe_of(task: Task, arm: str, seed: int) -> dict[str, Any]:
     return {**values, "rl": rl, "tasks": tasks, "budget": {"generated": task.generated}, "seed": seed}
 
 
-def measured(task: Task, recipe: dict[str, Any], model: nn.Module, seed: int) -> tuple[dict[str, Any], list[Trace]]:
+def measured(task: Task, recipe: dict[str, Any], model: nn.Module, seed: int) -> tuple[BudgetCurve, list[Trace]]:
     """Return a model's curve at the task's fine budgets, on examples of the reporting halves, and the traces of it."""
     validation = {"every": 1.0, "examples_per_task": EACH}
     stage = Reinforcing(parse_reinforcing({**recipe, "validation": validation}), RUNS / "measured")
@@ -85,7 +86,7 @@ def cell(task: Task, arm: str, seed: int) -> dict[str, Any]:
         "thinking_used_by_budget": dict(zip(map(str, curve["budgets"]), curve["used"], strict=True)),
         "forced_by_budget": dict(zip(map(str, curve["budgets"]), curve["forced"], strict=True)),
         "area": curve["area"],
-        "examples": curve["examples"],
+        "examples": curve["prompts"],
         "own": {
             "accuracy": float(np.mean([trace.summaries[-1][0].right for trace in traces])),
             "used": float(np.mean([len(trace.thinking) for trace in traces])),

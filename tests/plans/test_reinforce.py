@@ -222,6 +222,23 @@ def test_a_start_without_tags_or_unfinished_is_refused(start, tmp_path):
         recipe(without)
 
 
+@pytest.mark.parametrize(
+    ("there", "said"), [(None, "is not installed"), ("1.17.0", "TRL 1.17.0 is installed"), ("1.2", "1.2")]
+)
+def test_trl_that_is_missing_or_of_another_version_is_said(start, tmp_path, monkeypatch, there, said):
+    import importlib.metadata as metadata
+
+    def version(name):
+        if there is None:
+            raise metadata.PackageNotFoundError(name)
+        return there
+
+    monkeypatch.setattr(metadata, "version", version)
+    with pytest.raises(ApportionError, match="pip install 'apportion") as error:
+        reinforce_recipe(recipe(start), tmp_path / "run")
+    assert said in str(error.value) and not (tmp_path / "run").exists()
+
+
 def test_a_recipe_of_training_has_no_generated_tokens_and_no_rl(start):
     with pytest.raises(ApportionError, match="generated tokens, which training has none of"):
         parse_recipe({**SFT, "budget": {"generated": 100}})
@@ -238,4 +255,4 @@ def test_the_command_prints_what_came_of_it_and_the_plan_its_price(start, tmp_pa
     assert planned.exit_code == 0 and "At full length" in planned.output
     done = CliRunner().invoke(app, ["reinforce", str(file), "--out", str(tmp_path / "run")])
     assert done.exit_code == 0, done.output
-    assert "right before" in done.output and (tmp_path / "run" / "report.html").exists()
+    assert "right answers" in done.output and (tmp_path / "run" / "report.html").exists()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import transformers
-from packaging.version import Version
 from torch import nn
 
 import apportion
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     from apportion.training.rl.trainer import Reinforcer
 
 # TRL's trainer has joints that are its own business, and move: tests/training/rl/test_trl.py holds what is leaned on.
-TRL = (Version("1.16"), Version("1.17"))
+TRL = (1, 16)
 
 
 class Reinforcing:
@@ -290,13 +289,12 @@ def _check_attention(model: nn.Module) -> None:
 
 
 def _check_trl() -> None:
-    least, below = TRL
-    wanted = f"reinforcement needs TRL from {least} to below {below}: pip install 'apportion[rl]'"
+    wanted = f"reinforcement needs TRL {'.'.join(map(str, TRL))}: pip install 'apportion[rl]'"
     try:
-        there = Version(importlib.metadata.version("trl"))
+        there = importlib.metadata.version("trl")
     except importlib.metadata.PackageNotFoundError:
         raise ApportionError(f"TRL is not installed, and {wanted}.") from None
-    if not least <= there < below:
+    if tuple(there.split(".")[:2]) != tuple(map(str, TRL)):
         raise ApportionError(f"TRL {there} is installed, and {wanted}.")
 
 
