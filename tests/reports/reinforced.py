@@ -97,7 +97,7 @@ def recipe(kind, seed, limit, prior, budgets):
     block = {"type": kind, "budgets": list(budgets), "rollouts": 8, "prompts": 8, "temperature": 1.0, "prior": prior}
     block |= {
         "summaries": 4 if kind == "brpo" else 1,
-        "rewards": {"accuracy": 1, "format": 0.2, "length": {"weight": 0.5, "free": 0.5}},
+        "rewards": {"accuracy": 1, "format": 0.2},
     }
     return {
         "rl": block,

@@ -149,7 +149,7 @@ def test_the_ledger_has_generated_tokens_by_kind_and_account(run, page):
     for name in ("generate", "validation"):
         kinds = [accounts[name][kind] for kind in ("thinking", "answer", "inserted")]
         assert " ".join(f"{n / 1000:.3g}k" if n else "–" for n in kinds) in text
-    for word in ("runs/sft", "90k generated tokens", "length (weight 0.5, free 0.5)", "summaries 4"):
+    for word in ("runs/sft", "90k generated tokens", "format 0.2", "summaries 4"):
         assert word in flat(page.sections["asked"])
 
 
