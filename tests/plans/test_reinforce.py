@@ -240,7 +240,7 @@ def test_trl_that_is_missing_or_of_another_version_is_said(start, tmp_path, monk
 
 
 def test_a_recipe_of_training_has_no_generated_tokens_and_no_rl(start):
-    with pytest.raises(ApportionError, match="generated tokens, which training has none of"):
+    with pytest.raises(ApportionError, match="training generates none"):
         parse_recipe({**SFT, "budget": {"generated": 100}})
     with pytest.raises(ApportionError, match="no block 'rl'"):
         parse_reinforcing(SFT)

@@ -123,7 +123,7 @@ class Recipe(Config):
     def _readable(cls, value: str | int | float | dict[str, Any]) -> str | int | float | dict[str, Any]:
         # Of how many tokens a share is taken, the data will say.
         if Budget.parse(value, 10**15).unit == "generated":
-            raise ValueError("is in generated tokens, which training has none of: take supervised or processed ones")
+            raise ValueError("must be in supervised or processed tokens, or in FLOPs: training generates none")
         return value
 
     @field_validator("packing")

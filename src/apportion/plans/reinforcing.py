@@ -43,9 +43,7 @@ class ReinforceRecipe(Config):
     def _readable(cls, value: Any) -> Any:  # noqa: ANN401
         unit = Budget.parse(value, 10**15).unit
         if unit not in ("generated", "flops"):
-            raise ValueError(
-                f"is in {unit} tokens: reinforcement spends {{generated: 2M}} tokens, or {{total: 1e15 FLOPs}}"
-            )
+            raise ValueError("must be in generated tokens or in FLOPs: {generated: 2M}, or {total: 1e15 FLOPs}")
         return value
 
     @field_validator("mixture", mode="before")

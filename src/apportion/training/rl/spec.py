@@ -54,7 +54,7 @@ class RlSpec(Config):
     @classmethod
     def _increasing(cls, value: list[int]) -> list[int]:
         if value[0] < 1 or any(a >= b for a, b in pairwise(value)):
-            raise ValueError(f"must be whole numbers above zero, each larger than the one before, not {value}")
+            raise ValueError("must be whole numbers above zero, each larger than the one before")
         return value
 
     @model_validator(mode="after")
