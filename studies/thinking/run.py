@@ -99,6 +99,11 @@ def cell(task: Task, arm: str, seed: int) -> dict[str, Any]:
     }
 
 
+def cells(file: Path) -> list[dict[str, Any]]:
+    """Return what is there by now: other processes may have added to it."""
+    return json.loads(file.read_text("utf-8"))["cells"] if file.exists() else []
+
+
 def main() -> None:
     """Run what is left, for as long as is given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,14 +118,13 @@ def main() -> None:
     task = TASKS[args.task]
     for seed in map(int, args.seeds.split(",")):
         for arm in args.only.split(","):
-            held = json.loads(file.read_text("utf-8"))["cells"] if file.exists() else []
-            if any((c["task"], c["arm"], c["seed"]) == (task.name, arm, seed) for c in held):
+            if any((c["task"], c["arm"], c["seed"]) == (task.name, arm, seed) for c in cells(file)):
                 continue
             if time.monotonic() - begun > 60 * args.minutes:
                 left += 1
                 continue
             found = cell(task, arm, seed)
-            file.write_text(json.dumps({"cells": [*held, found]}, indent=1) + "\n", "utf-8")
+            file.write_text(json.dumps({"cells": [*cells(file), found]}, indent=1) + "\n", "utf-8")
             said = ", ".join(f"{b}: {a:.2f}" for b, a in found["accuracy_by_budget"].items())
             print(
                 f"{task.name} {arm} seed {seed}: area {found['area']:.3f}, own {found['own']['used']:.1f} tokens; {said}",
