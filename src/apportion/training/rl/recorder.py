@@ -153,8 +153,7 @@ class RlRecorder(Part):
             self._show(record, self._ledger.progress)
 
     def _measured(self, model: nn.Module, step: int) -> BudgetCurve:
-        spec = self._rollouts.roller.spec
-        self.final = curve_of(self._rollouts.measure(model), spec.budgets)
+        self.final = curve_of(self._rollouts.measure(model), self._rollouts.measuring.spec.budgets)
         self.first, self._final_step = self.first or self.final, step
         return self.final
 

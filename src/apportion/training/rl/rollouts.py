@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import nn
@@ -39,10 +39,10 @@ class Rollouts:
         sampler: Draws from the tasks.
         p: The mixture, (T,).
         ledger: `generate` is charged for training's traces, `validation` for measured ones.
-        reserve: FLOPs that a budget in FLOPs keeps for the measurement that closes a run.
         seed: Of all draws.
 
     Attributes:
+        measuring: Makes the traces that are measured, cut at their budgets.
         rolled: The last step.
     """
 
@@ -60,6 +60,7 @@ class Rollouts:
         self.roller, self._problems, self._measured = roller, problems, measured
         self.sampler, self.p, self._ledger, self._seed = sampler, p, ledger, seed
         spec = roller.spec
+        self.measuring = replace(roller, spec=spec.model_copy(update={"budgets": spec.measured}))
         self._prior = prior_of(spec.prior, spec.budgets)
         self._longest = max(len(problem.ids) for task in problems for problem in task)
         self.rolled = Rolled()
@@ -74,7 +75,7 @@ class Rollouts:
     @property
     def measure_price(self) -> Step:
         """What a measurement takes at most; nothing of it is trained on."""
-        parts = [self.roller.at_most(len(problem.ids), 1) for problem in self._measured]
+        parts = [self.measuring.at_most(len(problem.ids), 1) for problem in self._measured]
         return Step(sum(part.generated for part in parts), sum(part.generate for part in parts), 0.0)
 
     def affords(self) -> bool:
@@ -94,7 +95,7 @@ class Rollouts:
         spec = self.roller.spec
         drawn = [self._problems[task][index] for task, index in self.sampler.draw(self.p, spec.prompts)]
         grouped = [problem for problem in drawn for _ in range(spec.rollouts)]
-        traces = self._traces(model, grouped, spec.summaries, _TRAINING, step, "generate")
+        traces = self._traces(self.roller, model, grouped, spec.summaries, _TRAINING, step, "generate")
         rewards, ends = rewards_of(traces, spec.rollouts)
         thinking, summaries = brpo(rewards, self._prior, ends, spec.baseline)
         self.rolled = Rolled(traces, thinking)
@@ -108,10 +109,17 @@ class Rollouts:
 
         Cost: charged to `validation`.
         """
-        return self._traces(model, self._measured, 1, _MEASURING, 0, "validation")
+        return self._traces(self.measuring, model, self._measured, 1, _MEASURING, 0, "validation")
 
     def _traces(
-        self, model: nn.Module, problems: Sequence[Problem], summaries: int, stream: int, step: int, account: Account
+        self,
+        roller: Roller,
+        model: nn.Module,
+        problems: Sequence[Problem],
+        summaries: int,
+        stream: int,
+        step: int,
+        account: Account,
     ) -> list[Trace]:
         def charge(served: Served, inserted: int) -> None:
             self._ledger.charge(
@@ -126,4 +134,4 @@ class Rollouts:
             )
 
         seed = (2 * self._seed + stream) * _STEPS + step
-        return self.roller.traces(model, problems, charge, summaries=summaries, seed=seed)
+        return roller.traces(model, problems, charge, summaries=summaries, seed=seed)

@@ -70,6 +70,13 @@ class RlSpec(Config):
         return self
 
     @property
+    def measured(self) -> list[int]:
+        """The budgets that answers are measured at: those that are trained toward, or parts of the only one."""
+        if len(self.budgets) > 1:
+            return self.budgets
+        return sorted({max(self.budgets[0] // part, 1) for part in (8, 4, 2, 1)})
+
+    @property
     def title(self) -> str:
         """What a run of it is called among others."""
         return named(self.model_dump())
