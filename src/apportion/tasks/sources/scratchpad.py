@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import random
+from dataclasses import replace
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from apportion._errors import ApportionError, nearest
+from apportion._errors import nearest
 from apportion.tasks.example import Example, RawTask
 from apportion.tasks.findings import counted
 from apportion.tasks.sources._source import Reading, Source
 from apportion.tasks.sources.chains import KINDS, Kind
 
 _VERSION = 1
-# A chain of one operation is read off; beyond so many an example is longer than models of minutes are.
+# Longer chains make examples that are too long for models of minutes.
 _LONGEST = 20
 
 
@@ -56,15 +57,18 @@ class Scratchpad(Source):
             raise ValueError(f"must be the fewest and the most steps, of 1 to {_LONGEST}, such as [2, 8]")
         return value
 
-    @model_validator(mode="after")
-    def _known(self) -> Scratchpad:
-        styles = KINDS[self.problem].styles
-        if self.styles is not None and not self.styles:
-            raise ApportionError(f"'tasks.styles' is empty: name some of {', '.join(styles)}, or leave it out.")
-        for style in self.styles or ():
+    @field_validator("styles")
+    @classmethod
+    def _known(cls, value: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        if value is None or "problem" not in info.data:
+            return value
+        styles = KINDS[info.data["problem"]].styles
+        for style in value:
             if style not in styles:
-                raise ApportionError(f"Unknown style '{style}' under 'tasks.styles'{nearest(style, styles)}.")
-        return self
+                raise ValueError(f"there is no style '{style}'{nearest(style, styles)}")
+        if not value:
+            raise ValueError(f"name some of {', '.join(styles)}, or leave it out")
+        return value
 
     def read(self) -> Reading:
         """Return a task a number of steps, the fewest first."""
@@ -111,6 +115,5 @@ class Scratchpad(Source):
         wrong = kind.slip(rng, steps[at].after)
         written = [write(step) for step in steps]
         if slips:
-            step = steps[at]
-            written[at] = write(type(step)(step.before, step.operation, wrong)) + self.wait + written[at]
+            written[at] = write(replace(steps[at], after=wrong)) + self.wait + written[at]
         return "".join(written), steps[-1].after
