@@ -97,6 +97,11 @@ def test_a_style_is_drawn_for_each_problem(problem, styles):
         assert [e.prompt for e in only] == [e.prompt for e in both]
 
 
+def test_a_style_that_is_named_twice_is_drawn_twice_as_often():
+    drawn = examples_of(load(examples=300, steps=[3, 4], styles=["terse", "verbose", "verbose"]))
+    assert 0.6 < sum("=" in example.completion for example in drawn) / len(drawn) < 0.73
+
+
 def test_a_verbose_step_says_what_is_done():
     for example in examples_of(load(styles=["verbose"])):
         values = digits(example.prompt)

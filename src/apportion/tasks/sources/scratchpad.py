@@ -32,8 +32,9 @@ class Scratchpad(Source):
         problem: ``arithmetic``, digits plus, minus and times; ``permutations``, which takes a model more to learn.
         examples: Of each task; none takes more than half of the problems that there are, which a finding says.
         steps: The fewest and the most operations of a problem.
-        styles: How thinking is written, drawn for each problem alike; left out, in all ways that there are. ``terse``:
-            the value after each step; ``verbose``: each step in full; ``spelled``: permutations place by place.
+        styles: How thinking is written, drawn for each problem alike, one that is named twice twice as often; left out, in
+            all ways that there are. ``terse``: the value after each step; ``verbose``: each step in full; ``spelled``:
+            permutations place by place.
         correct: Share of the examples with a slip in one step, which stands corrected behind ``wait``.
         open: The tag that thinking stands behind.
         close: The tag that ends it.
