@@ -7,6 +7,7 @@ import pytest
 
 from apportion._errors import ApportionError
 from apportion.plans.build import load_data
+from apportion.plans.export import export_run
 from apportion.plans.plan import plan_recipe
 from apportion.plans.recipe import overridden, parse_recipe, sketch
 from apportion.plans.run import run_recipe
@@ -97,6 +98,8 @@ def test_a_run_is_resumed_with_the_same_cuts(tmp_path, monkeypatch):
     again = run_recipe(recipe(), tmp_path / "killed")
     files = ("model/model.safetensors", "ledger.json", "validation.json")
     assert all((again.path / file).read_bytes() == (done.path / file).read_bytes() for file in files)
+    handed = export_run(done.path, "datasets", tmp_path / "out")
+    assert any("cut the thinking of 50% of its train examples" in note for note in handed.notes)
 
 
 def test_recipes_without_it_are_written_as_they_were():

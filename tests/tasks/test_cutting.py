@@ -91,6 +91,13 @@ def test_counts_keys_and_held_out_splits():
     ]
 
 
+def test_a_target_that_nothing_is_trained_on_from_stays_empty():
+    trained, held = collection(WHOLE), EncodedTask("goal", split(), split(WHOLE), split())
+    tasks = EncodedCollection([*trained.tasks, held], [], "print", ("goal",))
+    done = cut_thinking(tasks, OPEN, CLOSE, 1.0, 0)
+    assert len(done["goal"].train) == 0 and every(done["goal"].validation) == [WHOLE]
+
+
 def test_the_open_tag_may_stand_in_the_prompt():
     example = [1, *OPEN, ~10, ~93, ~7]
     assert every(cut_thinking(collection(example), OPEN, CLOSE, 1.0, 0).tasks[0].train) == [[1, *OPEN, 93, ~7]]

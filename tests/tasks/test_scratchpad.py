@@ -97,6 +97,11 @@ def test_a_style_is_drawn_for_each_problem(problem, styles):
         assert [e.prompt for e in only] == [e.prompt for e in both]
 
 
+def test_a_style_that_is_named_twice_is_drawn_twice_as_often():
+    drawn = examples_of(load(examples=300, steps=[3, 4], styles=["terse", "verbose", "verbose"]))
+    assert 0.6 < sum("=" in example.completion for example in drawn) / len(drawn) < 0.73
+
+
 def test_a_verbose_step_says_what_is_done():
     for example in examples_of(load(styles=["verbose"])):
         values = digits(example.prompt)
@@ -183,9 +188,9 @@ def test_it_is_a_path_too():
      ({"steps": [0, 2]}, r"of 1 to 20"),
      ({"steps": [2, 30]}, r"of 1 to 20"),
      ({"steps": 4}, r"'tasks.steps' is 4: must be a list"),
-     ({"styles": ["tersely"]}, r"Unknown style 'tersely' under 'tasks.styles' \(did you mean 'terse'\?\)"),
-     ({"styles": ["spelled"]}, r"Unknown style 'spelled'"),
-     ({"styles": []}, r"'tasks.styles' is empty: name some of terse, verbose, or leave it out"),
+     ({"styles": ["tersely"]}, r"'tasks.styles' is \['tersely'\]: there is no style 'tersely' \(did you mean 'terse'\?\)"),
+     ({"styles": ["spelled"]}, r"no style 'spelled'"),
+     ({"styles": []}, r"'tasks.styles' is \[\]: name some of terse, verbose, or leave it out"),
      ({"correct": 1.5}, r"'tasks.correct' is 1.5"),
      ({"close": ""}, r"'tasks.close' is ''"),
      ({"problem": "arithmetics"}, r"'tasks.problem' is 'arithmetics'")],

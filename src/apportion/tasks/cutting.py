@@ -78,12 +78,10 @@ def _draws(seed: int, name: str) -> tuple[float, float]:
     return one / 2**53, other / 2**53
 
 
-def _places(tokens: np.ndarray, tag: Sequence[int]) -> np.ndarray:
+def _places(tokens: np.ndarray, tag: Sequence[int]) -> list[int]:
     """Return where ``tag`` begins in ``tokens``, ascending."""
-    if len(tokens) < len(tag):
-        return np.zeros(0, np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(tokens, len(tag))
-    return np.flatnonzero((windows == np.asarray(tag)).all(axis=1))
+    starts = np.flatnonzero(tokens == tag[0]).tolist()
+    return [at for at in starts if tokens[at : at + len(tag)].tolist() == list(tag)]
 
 
 def _thought(
@@ -91,15 +89,13 @@ def _thought(
 ) -> tuple[int, int] | None:
     """Return where the last thought begins and ends, both tags excluded; None where there is none or it is empty."""
     closes = _places(tokens, closing)
-    ends = [int(at) for at in closes if (labels[at : at + len(closing)] != IGNORED).all()]
+    ends = [at for at in closes if (labels[at : at + len(closing)] != IGNORED).all()]
     if not ends:
         return None
     end = ends[-1]
-    before = max((int(at) + len(closing) for at in closes if at < end), default=0)
-    begins = [int(at) + len(opening) for at in _places(tokens, opening) if before <= at]
-    if not begins or begins[0] >= end:
-        return None
-    return begins[0], end
+    before = max((at + len(closing) for at in closes if at < end), default=0)
+    begin = next((at + len(opening) for at in _places(tokens, opening) if at >= before), end)
+    return (begin, end) if begin < end else None
 
 
 def _cut(

@@ -26,6 +26,7 @@ class Kind:
     """A kind of problem.
 
     Attributes:
+        width: Characters of a value; an operation has a sign before as many.
         start: Draws the value that a chain begins with.
         operation: Draws an operation.
         apply: The value after an operation.
@@ -36,6 +37,7 @@ class Kind:
         instruction: The rule in words.
     """
 
+    width: int
     start: Callable[[random.Random], str]
     operation: Callable[[random.Random], str]
     apply: Callable[[str, str], str]
@@ -55,9 +57,8 @@ class Kind:
 
     def steps(self, problem: str) -> list[Step]:
         """Return the steps of a problem that `draw` drew, from left to right; the last one's ``after`` is the answer."""
-        width = problem.index(next(sign for sign in problem if sign in "+-*"))
-        start, rest = problem[:width], problem[width:-1]
-        operations = [rest[at : at + 1 + width] for at in range(0, len(rest), 1 + width)]
+        start, rest = problem[: self.width], problem[self.width : -1]
+        operations = [rest[at : at + 1 + self.width] for at in range(0, len(rest), 1 + self.width)]
         values = list(accumulate(operations, self.apply, initial=start))
         return [Step(*step) for step in zip(values, operations, values[1:], strict=False)]
 
@@ -106,6 +107,7 @@ def _spelled(step: Step) -> str:
 
 KINDS: dict[str, Kind] = {
     "arithmetic": Kind(
+        width=1,
         start=lambda rng: str(rng.randint(0, 9)),
         operation=_operation,
         apply=_calculate,
@@ -116,6 +118,7 @@ KINDS: dict[str, Kind] = {
         instruction="work out the chain from left to right, and give the last digit",
     ),
     "permutations": Kind(
+        width=len(_DIGITS),
         start=_permutation,
         operation=lambda rng: f"*{_permutation(rng)}",
         apply=_compose,

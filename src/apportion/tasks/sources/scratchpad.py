@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import random
+from dataclasses import replace
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from apportion._errors import ApportionError, nearest
+from apportion._errors import nearest
 from apportion.tasks.example import Example, RawTask
 from apportion.tasks.findings import counted
 from apportion.tasks.sources._source import Reading, Source
 from apportion.tasks.sources.chains import KINDS, Kind
 
 _VERSION = 1
-# A chain of one operation is read off; beyond so many an example is longer than models of minutes are.
+# Longer chains make examples that are too long for models of minutes.
 _LONGEST = 20
 
 
@@ -31,8 +32,9 @@ class Scratchpad(Source):
         problem: ``arithmetic``, digits plus, minus and times; ``permutations``, which takes a model more to learn.
         examples: Of each task; none takes more than half of the problems that there are, which a finding says.
         steps: The fewest and the most operations of a problem.
-        styles: How thinking is written, drawn for each problem alike; left out, in all ways that there are. ``terse``:
-            the value after each step; ``verbose``: each step in full; ``spelled``: permutations place by place.
+        styles: How thinking is written, drawn for each problem alike, one that is named twice twice as often; left out, in
+            all ways that there are. ``terse``: the value after each step; ``verbose``: each step in full; ``spelled``:
+            permutations place by place.
         correct: Share of the examples with a slip in one step, which stands corrected behind ``wait``.
         open: The tag that thinking stands behind.
         close: The tag that ends it.
@@ -56,15 +58,18 @@ class Scratchpad(Source):
             raise ValueError(f"must be the fewest and the most steps, of 1 to {_LONGEST}, such as [2, 8]")
         return value
 
-    @model_validator(mode="after")
-    def _known(self) -> Scratchpad:
-        styles = KINDS[self.problem].styles
-        if self.styles is not None and not self.styles:
-            raise ApportionError(f"'tasks.styles' is empty: name some of {', '.join(styles)}, or leave it out.")
-        for style in self.styles or ():
+    @field_validator("styles")
+    @classmethod
+    def _known(cls, value: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        if value is None or "problem" not in info.data:
+            return value
+        styles = KINDS[info.data["problem"]].styles
+        for style in value:
             if style not in styles:
-                raise ApportionError(f"Unknown style '{style}' under 'tasks.styles'{nearest(style, styles)}.")
-        return self
+                raise ValueError(f"there is no style '{style}'{nearest(style, styles)}")
+        if not value:
+            raise ValueError(f"name some of {', '.join(styles)}, or leave it out")
+        return value
 
     def read(self) -> Reading:
         """Return a task a number of steps, the fewest first."""
@@ -111,6 +116,5 @@ class Scratchpad(Source):
         wrong = kind.slip(rng, steps[at].after)
         written = [write(step) for step in steps]
         if slips:
-            step = steps[at]
-            written[at] = write(type(step)(step.before, step.operation, wrong)) + self.wait + written[at]
+            written[at] = write(replace(steps[at], after=wrong)) + self.wait + written[at]
         return "".join(written), steps[-1].after
