@@ -9,22 +9,33 @@ import typer
 
 from apportion._errors import ApportionError
 from apportion.cli._options import Json, listed, print_json, quiet_libraries
-from apportion.cli.generate import BatchSize, ModelOrRun, Over, Prompts
+from apportion.cli.generate import BatchSize, Ignore, Least, ModelOrRun, Over, Prompts, Tags, tags_of, thinking_of
 
 if TYPE_CHECKING:
     from apportion.caches import CacheMethod
-    from apportion.runs.curve import CurveRecord
+    from apportion.runs.curve import CurveCell, CurveRecord
 
 
 def curve(  # noqa: PLR0913, PLR0917 - a command's options
     model: ModelOrRun,
     prompts: Prompts,
-    kv: Annotated[str, typer.Option(help="Budgets by comma: 16,32,64 or '1 pages,2 pages' or 10%,25%.")],
+    kv: Annotated[
+        str | None, typer.Option(help="Budgets of the cache by comma: 16,32,64 or '1 pages,2 pages' or 10%,25%.")
+    ] = None,
+    thinking: Annotated[
+        str | None, typer.Option(help="Budgets of thinking by comma: 0,64,128; 'all' is no limit.")
+    ] = None,
     caches: Annotated[str, typer.Option(help="How the cache is read, by comma.")] = "streaming,quest,adamas,flexicache",
     answer: Annotated[str, typer.Option(help="Longest answer, in tokens.")] = "64",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The JSON file. [default: curve.json in the run, or here]")
     ] = None,
+    examples: Annotated[
+        int | None, typer.Option(min=1, help="How many prompts, the first ones. [default: all]")
+    ] = None,
+    least: Least = 0,
+    ignore: Ignore = 0,
+    tags: Tags = None,
     over: Over = "refuse",
     assignments: Annotated[
         list[str] | None,
@@ -37,21 +48,24 @@ def curve(  # noqa: PLR0913, PLR0917 - a command's options
     batch_size: BatchSize = 1,
     as_json: Json = False,
 ) -> None:
-    """Score answers against what is read of the cache, by method.
+    """Score answers against what is read of the cache, by method, and against how long is thought.
 
-    The dense line is beside. Rows with a 'reference' are judged by it; without, answers are compared with the dense ones.
-    Stopped, the same command goes on. Of a run the curve stands in its report.
+    The dense line is beside. Rows with a 'reference' are judged by it; without, answers are compared with the dense ones,
+    after thinking without a limit. Stopped, the same command goes on. Of a run the curve stands in its report.
     """
     from apportion.budget import InferenceBudget, KvLimit
 
     budget = InferenceBudget.parse({"answer": answer, "over": over})
     try:
-        limits = [KvLimit.parse(part) for part in listed(kv)]
+        limits = [KvLimit.parse(part) for part in listed(kv or "")]
     except ValueError as error:
         raise ApportionError(f"'--kv {kv}': {error}.") from None
-    names = listed(caches)
-    if not limits or not names:
-        raise ApportionError("A curve takes at least one budget with --kv and one method with --caches.")
+    thought = thinking_of(listed(thinking) if thinking is not None else [], least, ignore)
+    names, given = listed(caches) if limits else [], tags_of(tags)
+    if not (limits and names) and not thought:
+        raise ApportionError(
+            "A curve takes at least one budget with --kv and one method with --caches, or one budget with --thinking."
+        )
     from apportion.plans.answering import load_answering
     from apportion.plans.curve import curve_file
     from apportion.plans.progress import counted
@@ -62,7 +76,16 @@ def curve(  # noqa: PLR0913, PLR0917 - a command's options
     methods = _methods([name for name in names if name != "dense"], assignments or [])
     file = out or (Path(model) / FILE if Path(model).is_dir() and is_run(model) else Path(FILE))
     answering = load_answering(model)
-    settings: dict[str, Any] = {"methods": methods, "limits": limits, "budget": budget, "batch_size": batch_size}
+    thinks = budget.model_copy(update={"thinking": thought[0] if thought else None})
+    settings: dict[str, Any] = {
+        "methods": methods,
+        "limits": limits,
+        "budget": budget,
+        "thinking": thought,
+        "tags": answering.tags(given, thinks),
+        "examples": examples,
+        "batch_size": batch_size,
+    }
     if as_json:
         print_json(curve_file(answering, prompts, file, **settings).record)
         return
@@ -90,6 +113,14 @@ def _methods(names: list[str], assignments: list[str]) -> dict[str, CacheMethod]
     }
 
 
+def _thought(cell: CurveCell) -> list[str]:
+    """Return a cell's budget of thinking, what was used of it and inserted, and how often its end was forced."""
+    if "thinking" not in cell:
+        return [""] * 4
+    most = "all" if cell["thinking"] is None else f"{cell['thinking']:,}"
+    return [most, f"{cell['used']:,.1f}", f"{cell['inserted']:,.1f}", f"{cell['forced']:.0%}"]
+
+
 def _print(record: CurveRecord, path: Path) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -97,13 +128,17 @@ def _print(record: CurveRecord, path: Path) -> None:
     from apportion.reports import words
 
     console = Console(highlight=False)
-    table = Table("cache", "budget", record["settings"]["metric"], "read a step", "cache at most")
+    thinks = any("thinking" in cell for cell in record["cells"])
+    more = ("thinking", "used", "inserted", "forced") if thinks else ()
+    table = Table("cache", "budget", *more, record["settings"]["metric"], "read a step", "cache at most")
     for column in table.columns[1:]:
         column.justify = "right"
     for cell in record["cells"]:
         error = f" ± {cell['error']:.3f}" if cell["error"] is not None else ""
         budget = cell["kv"] or "all"
         sizes = (words.size(cell["read_a_step"]), words.size(cell["resident_peak"]))
-        table.add_row(cell["name"], budget, f"{cell['score']:.3f}{error}", *sizes)
+        table.add_row(cell["name"], budget, *_thought(cell)[: len(more)], f"{cell['score']:.3f}{error}", *sizes)
     console.print(table)
+    for name, under in record.get("area", {}).items():
+        console.print(f"Area under {record['settings']['metric']} against thinking tokens used, {name}: {under:.3f}")
     console.print(f"Curve: {path}", markup=False, soft_wrap=True)

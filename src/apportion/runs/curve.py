@@ -1,4 +1,4 @@
-"""``curve.json``: how well a run's model answers against what it reads of its cache, by method and budget."""
+"""``curve.json``: how well a run's model answers against what it reads of its cache, or against how long it thinks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ class CurveCell(TypedDict):
     ``score`` is a mean over the prompts, ``error`` its standard error, None of a single one. Bytes are of one request:
     ``read_a_step`` and ``moved_a_step`` means over decode steps, the peaks on the device (``side_peak``: the part that is
     neither keys nor values) and elsewhere. ``sums`` are the fields of `apportion.budget.Served` over all requests.
+
+    ``thinking`` is the budget of thinking tokens, None without a limit, and ``used`` the mean that was used of it;
+    ``inserted`` the mean of tokens that nobody chose, ``forced`` the share of answers whose thinking was cut off. All four
+    are absent where nothing was thought about.
     """
 
     name: str
@@ -27,12 +31,20 @@ class CurveCell(TypedDict):
     host_peak: int
     moved_a_step: float
     sums: dict[str, float]
+    thinking: NotRequired[int | None]
+    used: NotRequired[float]
+    inserted: NotRequired[float]
+    forced: NotRequired[float]
 
 
 class CurveRecord(TypedDict):
-    """``settings`` are of all cells, ``dense`` the dense answers' tokens; the file is written anew after each cell."""
+    """``settings`` are of all cells, ``dense`` the dense answers' tokens; the file is written anew after each cell.
+
+    ``area``: of each cell name's line of score against thinking tokens used, see `apportion.runs.thinking.area`.
+    """
 
     settings: dict[str, Any]
     device: str
     cells: list[CurveCell]
     dense: NotRequired[list[list[int]]]
+    area: NotRequired[dict[str, float]]

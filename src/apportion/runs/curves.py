@@ -14,6 +14,12 @@ def tokens_spent(record: HistoryRecord) -> float:
     return float(record["spent"]["train"]["supervised"]) if "train" in record["spent"] else 0.0
 
 
+def generated_tokens(spent: Mapping[str, Spent]) -> int:
+    """Tokens of the account `generate` that were generated: thinking, answers and what was inserted."""
+    account = spent.get("generate")
+    return account.get("thinking", 0) + account.get("answer", 0) + account.get("inserted", 0) if account else 0
+
+
 def counted_flops(spent: Mapping[str, Spent]) -> float:
     """FLOPs of all accounts but `evaluate`: a method pays for its own passes, nobody for being looked at."""
     return float(sum(account["flops"] for name, account in spent.items() if name != "evaluate"))
