@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,32 +114,43 @@ def _methods(names: list[str], assignments: list[str]) -> dict[str, CacheMethod]
     }
 
 
-def _thought(cell: CurveCell) -> list[str]:
-    """Return a cell's budget of thinking, what was used of it and inserted, and how often its end was forced."""
-    if "thinking" not in cell:
-        return [""] * 4
-    most = "all" if cell["thinking"] is None else f"{cell['thinking']:,}"
-    return [most, f"{cell['used']:,.1f}", f"{cell['inserted']:,.1f}", f"{cell['forced']:.0%}"]
+def _columns(cells: Sequence[CurveCell], metric: str) -> dict[str, Callable[[CurveCell], str]]:
+    """Return the table's columns: what is read of the cache where that differs, and thinking where there is some."""
+    from apportion.reports import words
+
+    def score(cell: CurveCell) -> str:
+        error = f" ± {cell['error']:.3f}" if cell["error"] is not None else ""
+        return f"{cell['score']:.3f}{error}"
+
+    found: dict[str, Callable[[CurveCell], str]] = {"cache": lambda cell: cell["name"]}
+    cached = any(cell["kv"] for cell in cells)
+    if cached:
+        found["budget"] = lambda cell: cell["kv"] or "all"
+    if any("thinking" in cell for cell in cells):
+        found["thinking"] = lambda cell: "all" if cell["thinking"] is None else f"{cell['thinking']:,}"
+        found["used"] = lambda cell: f"{cell['used']:,.1f}"
+        found["inserted"] = lambda cell: f"{cell['inserted']:,.1f}"
+        found["forced"] = lambda cell: f"{cell['forced']:.0%}"
+    found[metric] = score
+    if cached:
+        found["read a step"] = lambda cell: words.size(cell["read_a_step"])
+        found["cache at most"] = lambda cell: words.size(cell["resident_peak"])
+    return found
 
 
 def _print(record: CurveRecord, path: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from apportion.reports import words
-
-    console = Console(highlight=False)
-    thinks = any("thinking" in cell for cell in record["cells"])
-    more = ("thinking", "used", "inserted", "forced") if thinks else ()
-    table = Table("cache", "budget", *more, record["settings"]["metric"], "read a step", "cache at most")
+    console, metric = Console(highlight=False), record["settings"]["metric"]
+    columns = _columns(record["cells"], metric)
+    table = Table(*columns)
     for column in table.columns[1:]:
         column.justify = "right"
     for cell in record["cells"]:
-        error = f" ± {cell['error']:.3f}" if cell["error"] is not None else ""
-        budget = cell["kv"] or "all"
-        sizes = (words.size(cell["read_a_step"]), words.size(cell["resident_peak"]))
-        table.add_row(cell["name"], budget, *_thought(cell)[: len(more)], f"{cell['score']:.3f}{error}", *sizes)
+        table.add_row(*(said(cell) for said in columns.values()))
     console.print(table)
     for name, under in record.get("area", {}).items():
-        console.print(f"Area under {record['settings']['metric']} against thinking tokens used, {name}: {under:.3f}")
+        said = f"Area under {metric} against thinking tokens used, {name}: {under:.3f}."
+        console.print(said, markup=False, soft_wrap=True)
     console.print(f"Curve: {path}", markup=False, soft_wrap=True)
