@@ -64,7 +64,10 @@ def test_a_model_that_is_no_folder_is_priced_by_its_shapes_alone(finished, promp
 
 
 def test_the_two_kinds_are_told_apart_by_their_keys():
-    assert ServingRecipe.model_fields.keys() - {"model"} == SERVING and not SERVING & Recipe.model_fields.keys()
+    assert (
+        ServingRecipe.model_fields.keys() - {"model", "thinking"} == SERVING
+        and not SERVING & Recipe.model_fields.keys()
+    )
     ours = {"model": "x", "prompts": "p.jsonl", "inference": {}, "cache": "quest"}
     assert is_serving(ours) and is_serving({**ours, "budget": 3})
     assert is_serving({"model": "x", "promts": "p", "cache": "quest"})

@@ -53,6 +53,7 @@ def _rows(size: Callable[[float], str], flops: Callable[[float], str]) -> dict[s
     return {
         "prompt tokens": lambda of: f"{of['prompt']:,.0f}",
         "thinking tokens": lambda of: f"{of['thinking']:,.0f}",
+        "inserted tokens": lambda of: f"{of['inserted']:,.0f}",
         "answer tokens": lambda of: f"{of['answer']:,.0f}",
         "cache at most": lambda of: size(of["resident_peak"]),
         "cache in a decode step": lambda of: size(of["a_step"]["resident"]),

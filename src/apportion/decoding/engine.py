@@ -92,7 +92,7 @@ class Engine:
         self.model: Any
         self.tokenizer: Any
         self.model, self.tokenizer = model, tokenizer
-        self.prices, self.method, self.budget, self.batch_size = prices, method, budget, batch_size
+        self.prices, self.method, self.budget, self.batch_size, self.tags = prices, method, budget, batch_size, tags
         self.sampling = {"do_sample": False, **(sampling or {})}
         self._given = sorted(sampling or {})
         known = GenerationConfig().to_dict().keys() - _OURS

@@ -61,25 +61,29 @@ class Stops(StoppingCriteria):
         answer: int = 0,
         early: Sequence[bool] | None = None,
     ) -> None:
-        self._starts, self._rooms = torch.tensor(starts), torch.tensor(rooms)
-        self._forcer, self._answer = forcer, answer
+        self._limits = torch.tensor([start + room for start, room in zip(starts, rooms, strict=True)])
+        self._rooms, self._forcer, self._answer = list(rooms), forcer, answer
         self._early = torch.tensor(early or [False] * len(rooms))
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """Return which rows of (rows, length) stop, (rows,)."""
-        beams, device = len(input_ids) // len(self._rooms), input_ids.device
-        rows = (part.to(device).repeat_interleave(beams) for part in (self._starts, self._rooms, self._early))
-        starts, rooms, early = rows
-        stops = input_ids.shape[1] - starts >= rooms
+        if self._limits.device != input_ids.device:
+            self._limits, self._early = self._limits.to(input_ids.device), self._early.to(input_ids.device)
+        beams = len(input_ids) // len(self._limits)
+        stops = (self._limits <= input_ids.shape[1]).repeat_interleave(beams)
         if self._forcer is None:
             return stops
         read = self._forcer.read(input_ids)
-        behind = read.written - read.end - read.forced * len(self._forcer.tags.answer)
-        return stops | (~read.thinking & ((behind >= self._answer) | (early & ~read.forced)))
+        closed = ~read.thinking
+        if not closed.any():
+            return stops
+        forced, early = read.forced, self._early.repeat_interleave(beams)
+        behind = read.written - read.end - forced * len(self._forcer.tags.answer)
+        return stops | (closed & ((behind >= self._answer) | (early & ~forced)))
 
     def kept(self, row: int, written: Sequence[int], most: int | None) -> list[int]:
         """Return what a row wrote before it stopped: where no end of text is known rows go on until all have stopped."""
-        room = int(self._rooms[row])
+        room = self._rooms[row]
         if self._forcer is not None:
             tags = self._forcer.tags
             first = find(written, tags.close)

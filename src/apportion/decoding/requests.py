@@ -93,9 +93,11 @@ def requests_of(
     answer += len(thinks.forced) if thinks is not None else 0
     room = min(budget.prompt or longest, longest - answer)
     if room < 1:
+        said = f"'inference.answer' is {budget.answer}" + (
+            "" if thinks is None else f" and 'thinking' {budget.thinking}"
+        )
         raise ApportionError(
-            f"'inference.answer' is {budget.answer}: the model has {longest} positions, which leaves none for a prompt. "
-            "Take a shorter answer."
+            f"{said}: the model has {longest} positions, which leaves none for a prompt. Take a shorter answer."
         )
     encoder = Encoder(tokenizer, 10**9)
     found = []

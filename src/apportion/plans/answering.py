@@ -21,6 +21,7 @@ from apportion.models.loading import build_model, load_tokenizer
 from apportion.models.specs import ModelSpec
 from apportion.runs import is_run, read_run
 from apportion.tasks import TasksSpec
+from apportion.thinking.tags import TagIds, ThinkingTags
 
 # What a run of reinforcement, whose recipe names no kind, has trained.
 _CAUSAL = {"type": "causal"}
@@ -36,6 +37,8 @@ class Answering:
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     prices: Prices
+    # Of its recipe, where it is a run that was trained to think.
+    thinking: ThinkingTags | None = None
 
     @property
     def positions(self) -> int:
@@ -48,6 +51,32 @@ class Answering:
         """Where it is, in words."""
         return str(next(self.model.parameters()).device)
 
+    def tags(self, given: ThinkingTags | None, budget: InferenceBudget) -> TagIds | None:
+        """Return what thinking stands between: what is given, the run's own, or ``<think>`` where that is a token.
+
+        Args:
+            given: What the caller says, if anything.
+            budget: Where it has no thinking there are no tags.
+
+        Raises:
+            ApportionError: Tags without thinking, none that are known, or one that the tokenizer cannot write.
+        """
+        if budget.thinking is None:
+            if given is not None:
+                raise ApportionError(
+                    "Tags of thinking go with a budget of it: give --thinking, or 'inference.thinking'."
+                )
+            return None
+        words, usual = given or self.thinking, ThinkingTags()
+        if words is None and {usual.open, usual.close} <= self.tokenizer.get_vocab().keys():
+            words = usual
+        if words is None:
+            raise ApportionError(
+                f"The model's tokenizer has no tokens '{usual.open}' and '{usual.close}': say what thinking stands between, "
+                "by --tags OPEN,CLOSE or 'thinking: {open, close}' in a recipe."
+            )
+        return words.ids(self.tokenizer)
+
     def engine(
         self,
         method: CacheMethod,
@@ -55,10 +84,11 @@ class Answering:
         *,
         batch_size: int = 1,
         sampling: Mapping[str, Any] | None = None,
+        tags: TagIds | None = None,
     ) -> Engine:
         """Return what answers with this model; arguments are `Engine`'s."""
-        sampled = dict(sampling or {})
-        return Engine(self.model, self.tokenizer, self.prices, method, budget, batch_size=batch_size, sampling=sampled)
+        settings: dict[str, Any] = {"batch_size": batch_size, "sampling": dict(sampling or {}), "tags": tags}
+        return Engine(self.model, self.tokenizer, self.prices, method, budget, **settings)
 
 
 def load_answering(place: str | Path) -> Answering:
@@ -67,7 +97,7 @@ def load_answering(place: str | Path) -> Answering:
     Raises:
         ApportionError: No finished run, a kind of model that answers nothing, or a model that does not load.
     """
-    path = Path(place)
+    path, thinking = Path(place), None
     if path.is_dir() and is_run(path):
         run = read_run(path)
         if not run.finished:
@@ -76,12 +106,20 @@ def load_answering(place: str | Path) -> Answering:
         kind, folder = KINDS.build(run.recipe.get("kind", _CAUSAL), "kind"), path / "model"
         if not kind.answers:
             raise kind.refusal("Answering prompts")
+        thinking = _tags_of(run.recipe.get("thinking"))
     else:
         kind, folder = KINDS.build(_CAUSAL, "kind"), path
     spec = ModelSpec(name=str(folder))
     tokenizer = load_tokenizer(spec, TasksSpec.model_validate(_NO_TASKS))
     model = kind.trained(folder).to(_device()).eval()
-    return Answering(str(place), model, tokenizer, kind.prices(model))
+    return Answering(str(place), model, tokenizer, kind.prices(model), thinking)
+
+
+def _tags_of(block: Mapping[str, Any] | None) -> ThinkingTags | None:
+    """Return the tags of a recipe's block, which says more than these."""
+    if block is None:
+        return None
+    return ThinkingTags.parse({key: value for key, value in block.items() if key in ThinkingTags.model_fields})
 
 
 def priced_alone(spec: ModelSpec) -> Answering:

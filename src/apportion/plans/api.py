@@ -11,7 +11,7 @@ from typing import Any
 from apportion._config import validate
 from apportion._errors import ApportionError
 from apportion._ranks import rank
-from apportion.budget import InferenceBudget
+from apportion.budget import InferenceBudget, ThinkingBudget
 from apportion.caches import CacheMethod
 from apportion.decoding.engine import Answered
 from apportion.decoding.requests import requests_of
@@ -36,6 +36,7 @@ from apportion.selections._selection import Selection
 from apportion.tasks import TaskCollection
 from apportion.tasks.goals import TargetsSpec
 from apportion.tasks.spec import SourceSpec, plain_path
+from apportion.thinking.tags import ThinkingTags
 from apportion.weights import WEIGHTS
 from apportion.weights._weighting import Weighting
 
@@ -199,13 +200,17 @@ def evaluate(
     )
 
 
-def generate(
+def generate(  # noqa: PLR0913
     model: Run | str | Path,
     prompts: Sequence[str | Mapping[str, Any]],
     *,
     cache: CacheMethod | str | Mapping[str, Any] = "dense",
     kv: str | int | None = None,
     answer: int = 128,
+    thinking: int | str | Mapping[str, int] | ThinkingBudget | None = None,
+    tags: str | Mapping[str, Any] | ThinkingTags | None = None,
+    total: str | Mapping[str, Any] | None = None,
+    resident: str | None = None,
     over: str = "refuse",
     batch_size: int = 1,
     seed: int = 0,
@@ -219,24 +224,34 @@ def generate(
         cache: How the cache is read: a method, its name, or a mapping with a ``type``.
         kv: Cached tokens a decode step and KV head: ``256``, ``"16 pages"`` or ``"25%"``; all where None.
         answer: Longest answer, in tokens.
+        thinking: Tokens that may be thought before: ``512``, ``"all"``, or a mapping with ``most``, ``least`` and
+            ``ignore``; nothing is thought where None.
+        tags: What thinking stands between: ``"<think>,</think>"``, or a mapping with ``open``, ``close``, ``wait`` and
+            ``answer``; the run's own where None, or ``<think>`` and ``</think>`` where these are tokens.
+        total: What a request may take in all: ``"4k tokens"`` or ``"1e12 FLOPs"``; no limit where None.
+        resident: Bytes of cache that a request may keep on the device: ``"96 MB"``; no limit where None.
         over: What is done with a prompt that is too long: ``refuse``, or ``middle``, which cuts its middle out.
         batch_size: Requests at once.
         seed: Of draws.
         **sampling: What transformers' ``generate`` takes: ``do_sample``, ``temperature``, ``num_beams``, ...
 
     Returns:
-        For each prompt its ``text``, its ``ids``, and in ``served`` what it took: tokens by kind, bytes, FLOPs and seconds.
+        For each prompt its ``text``, its ``ids``, its ``thinking`` and whether the end of that was ``forced``, and in
+        ``served`` what it took: tokens by kind, bytes, FLOPs and seconds.
 
     Raises:
         ApportionError: A model that does not load, a prompt that is too long, or a budget that the method cannot keep.
 
     Cost: in each answer; no ledger is charged.
     """
-    budget, method = InferenceBudget.parse({"kv": kv, "answer": answer, "over": over}), cache_method(cache)
+    limits = {"kv": kv, "answer": answer, "thinking": thinking, "total": total, "resident": resident, "over": over}
+    budget = InferenceBudget.parse(limits)
+    method, words = cache_method(cache), None if tags is None else ThinkingTags.parse(tags)
     answering = load_answering(model.path if isinstance(model, Run) else model)
     rows = [{"prompt": prompt} if isinstance(prompt, str) else dict(prompt) for prompt in prompts]
-    requests = requests_of(rows, answering.tokenizer, budget, answering.positions)
-    engine = answering.engine(method, budget, batch_size=batch_size, sampling=sampling)
+    ids = answering.tags(words, budget)
+    requests = requests_of(rows, answering.tokenizer, budget, answering.positions, ids)
+    engine = answering.engine(method, budget, batch_size=batch_size, sampling=sampling, tags=ids)
     return [answered for batch in engine.answer(requests, seed=seed) for answered in batch]
 
 

@@ -52,7 +52,8 @@ def generate_file(
         answering: The model.
         engine: How it answers: its cache, the budget of a request, the batch.
         prompts: JSON Lines with ``prompt`` or ``messages``.
-        out: JSON Lines, a line a prompt, in order: the prompt's row, ``answer``, and ``tokens`` by kind.
+        out: JSON Lines, a line a prompt, in order: the prompt's row, ``answer``, and ``tokens`` by kind; with thinking
+            ``thinking`` too, and whether its end was reached (``closed``) and ``forced``.
         seed: Of draws.
         told: Called with how many prompts of how many are answered.
 
@@ -63,7 +64,7 @@ def generate_file(
     Cost: charged to `generate`, in the file beside ``out``; a run's own ledger stays as it is.
     """
     file, rows = Path(out), read_prompts(Path(prompts))
-    requests = requests_of(rows, answering.tokenizer, engine.budget, answering.positions)
+    requests = requests_of(rows, answering.tokenizer, engine.budget, answering.positions, engine.tags)
     settings = {
         "model": answering.name,
         "cache": CACHES.block(engine.method, "cache"),
@@ -72,13 +73,15 @@ def generate_file(
         "sampling": engine.sampling,
         "seed": seed,
         "prompts": len(rows),
+        **({} if engine.tags is None else {"tags": asdict(engine.tags)}),
     }
     done = _done(file, settings, engine.batch_size)
+    answers = engine.answer(requests, seed=seed, start=done)
     if not done:
         atomic_write_text(beside(file), dump_file({"settings": settings}))
     if told is not None:
         told(done, len(requests))
-    for batch in engine.answer(requests, seed=seed, start=done):
+    for batch in answers:
         _append(file, [_line(answered) for answered in batch])
         done += len(batch)
         if told is not None:
@@ -92,7 +95,10 @@ def _line(answered: Answered) -> dict[str, Any]:
     """Return a line of the file; what a clock says stands nowhere in it, so that the same answers are the same bytes."""
     served = {key: value for key, value in asdict(answered.served).items() if key not in _SECONDS}
     tokens = {kind: served[kind] for kind in ("prompt", "reused", "thinking", "answer", "inserted")}
-    return {**answered.request.row, "answer": answered.text, "tokens": tokens, "served": served}
+    said: dict[str, Any] = {"answer": answered.text, "tokens": tokens, "served": served}
+    if answered.request.thinking is not None:
+        said = {"thinking": answered.thinking, **said, "closed": answered.closed, "forced": answered.forced}
+    return {**answered.request.row, **said}
 
 
 def _done(file: Path, settings: Mapping[str, Any], batch_size: int) -> int:

@@ -9,22 +9,26 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from apportion._config import Config, validate
+from apportion._errors import ApportionError
 from apportion.budget import InferenceBudget, Served, means
 from apportion.caches import CACHES
 from apportion.models.specs import ModelSpec
 from apportion.plans.recipe import as_block
+from apportion.thinking.tags import ThinkingTags
 
 
 class ServingRecipe(Config):
     """Prompts to be answered, as the YAML file says it.
 
     ``model`` is a finished run's folder, a model's folder or Hub name, or ``config`` and ``tokenizer`` of one that is only
-    priced. ``prompts``: JSON Lines with ``prompt`` or ``messages``.
+    priced. ``prompts``: JSON Lines with ``prompt`` or ``messages``. ``thinking``: what it stands between, where
+    ``inference`` has some.
     """
 
     model: ModelSpec
     prompts: str
     inference: InferenceBudget = InferenceBudget()
+    thinking: ThinkingTags | None = None
     cache: dict[str, Any] = Field(default_factory=lambda: {"type": "dense"})
 
     @field_validator("model", "cache", mode="before")
@@ -70,6 +74,8 @@ def parse_serving(values: Mapping[str, Any]) -> ServingRecipe:
     """
     recipe = validate(ServingRecipe, values, "")
     CACHES.check(recipe.cache)
+    if recipe.inference.thinking is not None and recipe.inference.thinking.most is None:
+        raise ApportionError("'inference.thinking' has no 'most': give the tokens that a plan is to price.")
     return recipe
 
 
@@ -85,6 +91,7 @@ def plan_serving(recipe: ServingRecipe) -> ServingPlan:
     from apportion.decoding.requests import ANSWER, read_prompts, requests_of
     from apportion.plans.answering import cache_method, priced_alone
     from apportion.tasks.files import expand
+    from apportion.thinking.forcer import waits_by_token
 
     method = cache_method(recipe.cache)
     rows = read_prompts(expand(recipe.prompts))
@@ -92,12 +99,22 @@ def plan_serving(recipe: ServingRecipe) -> ServingPlan:
     budget = recipe.inference
     if budget.answer is None:
         budget = budget.model_copy(update={"answer": ANSWER})
-    requests = requests_of(rows, answering.tokenizer, budget, answering.positions)
+    tags = answering.tags(recipe.thinking, budget)
+    requests = requests_of(rows, answering.tokenizer, budget, answering.positions, tags)
+    answering.engine(method, budget, tags=tags)  # refuses what generation would
+    if budget.thinking and tags and (budget.thinking.least or budget.thinking.ignore) and not waits_by_token(tags):
+        raise ApportionError(
+            "'least' and 'ignore' with a close tag or a 'wait' of several tokens read the text again, nobody knows how "
+            "often: a plan prices them with tags of one token each."
+        )
     config: Any = answering.model.config
     cache = budgeted_cache(config, method, budget.kv)
     lengths = [len(request.ids) for request in requests]
     prices = answering.prices
-    by_length: dict[int, Priced] = {length: price(cache, prices, length, budget) for length in sorted(set(lengths))}
+    inserted = 0 if tags is None else len(tags.forced if budget.answer else tags.close)
+    by_length: dict[int, Priced] = {
+        length: price(cache, prices, length, budget, inserted=inserted) for length in sorted(set(lengths))
+    }
     served = [by_length[length].served for length in lengths]
     longest = by_length[max(lengths)]
     return ServingPlan(

@@ -24,13 +24,11 @@ class Reading:
     Attributes:
         written: Tokens since thinking began.
         end: How many of them there were when the first close tag was whole, `NEVER` where none is.
-        begun: How many tokens of a close tag the row ends in: the longest proper prefix of it.
         most: The budget of each row.
     """
 
     written: Tensor
     end: Tensor
-    begun: Tensor
     most: Tensor
 
     @property
@@ -91,7 +89,14 @@ class ThinkingForcer(LogitsProcessor):
         self._least = torch.tensor([budget.least for budget in budgets])
         self._ignore = torch.tensor([budget.ignore for budget in budgets])
         self._ends, self._close, self._words = map(torch.tensor, (list(ends), tags.close, [*tags.answer, 0]))
-        self._waits = any(budget.least or budget.ignore for budget in budgets)
+        # The shortest ids in which a row has come to its budget.
+        self._first = min(at + most for at, most in zip(starts, self._most.tolist(), strict=True))
+        self._read: tuple[Tensor, int | None, Reading] | None = None
+        self._is_end: Tensor | None = None
+        self._ignores = any(budget.ignore for budget in budgets)
+        self._waits = self._ignores or any(budget.least for budget in budgets)
+        # From which place on, since the first row began, a row's ``wait`` counts.
+        self._behind = (self._starts - self._low + self._least)[:, None]
         if self._waits and not waits_by_token(tags):
             raise ApportionError(
                 "'thinking.least' and 'thinking.ignore' take a close tag and a 'wait' of one token each to be held token "
@@ -106,15 +111,8 @@ class ThinkingForcer(LogitsProcessor):
         scores = self._endless(read, scores)
         if self._waits:
             scores = self._wait(read, input_ids, scores)
-        after = (read.written - read.end).clamp(max=len(self.tags.answer))
-        words = read.forced & (after < len(self.tags.answer))
-        forced = words | (read.thinking & (read.written >= read.most))
-        if forced.any():
-            wanted = torch.where(words, self._words[after.clamp(min=0)], self._close[read.begun])
-            rows = forced.nonzero()[:, 0]
-            scores = scores.masked_fill(forced[:, None], -torch.inf)
-            scores[rows, wanted[rows]] = 0.0
-        return scores
+        # Before that no row can have come to its budget.
+        return scores if input_ids.shape[1] < self._first else self._force(read, input_ids, scores)
 
     def endless(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return the scores with no end of text in rows that think.
@@ -125,23 +123,27 @@ class ThinkingForcer(LogitsProcessor):
 
     def read(self, input_ids: Tensor) -> Reading:
         """Return what stands in each row of (rows, length)."""
+        # What stops rows and what scores the next token look at the same tensor, which nobody has changed since.
+        mark = None if input_ids.is_inference() else input_ids._version
+        if self._read is not None and self._read[0] is input_ids and self._read[1] == mark is not None:
+            return self._read[2]
         self._check(input_ids)
         starts, close, length = self._of(self._starts, input_ids), self.tags.close, input_ids.shape[1]
-        size, begun = len(close), torch.zeros_like(starts)
-        for count in range(1, min(size, length + 1)):
-            ends_so = (input_ids[:, length - count :] == self._close[:count]).all(1) & (length - count >= starts)
-            begun = begun.masked_fill(ends_so, count)
-        written, most, places = length - starts, self._of(self._most, input_ids), length - self._low - size + 1
-        if places < 1:
-            return Reading(written, torch.full_like(starts, NEVER), begun, most)
-        ids = input_ids[:, self._low :]
-        found = ids[:, :places] == close[0]
-        for offset in range(1, size):
-            found &= ids[:, offset : offset + places] == close[offset]
-        if self._low < self._high:
-            found &= torch.arange(self._low, self._low + places, device=ids.device) >= starts[:, None]
-        first = found.int().argmax(1)
-        return Reading(written, (self._low + first + size - starts).masked_fill(~found.any(1), NEVER), begun, most)
+        written, end, places = length - starts, None, length - self._low - len(close) + 1
+        if places > 0:
+            ids = input_ids[:, self._low :]
+            found = ids[:, :places] == close[0]
+            for offset in range(1, len(close)):
+                found &= ids[:, offset : offset + places] == close[offset]
+            if self._low < self._high:
+                found &= torch.arange(self._low, self._low + places, device=ids.device) >= starts[:, None]
+            if found.any():
+                first = self._low + found.int().argmax(1) + len(close) - starts
+                end = first.masked_fill(~found.any(1), NEVER)
+        end = torch.full_like(starts, NEVER) if end is None else end
+        read = Reading(written, end, self._of(self._most, input_ids))
+        self._read = input_ids, mark, read
+        return read
 
     def put_off(self, row: int) -> set[int]:
         """Return the places in what a row wrote at which a ``wait`` is one in place of an end.
@@ -152,20 +154,43 @@ class ThinkingForcer(LogitsProcessor):
         return {length - start for length, rows in self._put_off.items() if rows[row]}
 
     def _endless(self, read: Reading, scores: Tensor) -> Tensor:
-        if not len(self._ends) or not read.thinking.any():
+        if not len(self._ends):
             return scores
-        scores = scores.clone()
-        scores[:, self._ends] = scores[:, self._ends].masked_fill(read.thinking[:, None], -torch.inf)
+        if self._is_end is None or self._is_end.device != scores.device:
+            self._is_end = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
+            self._is_end[self._ends] = True
+        return scores.masked_fill(read.thinking[:, None] & self._is_end, -torch.inf)
+
+    def _force(self, read: Reading, input_ids: Tensor, scores: Tensor) -> Tensor:
+        after = (read.written - read.end).clamp(max=len(self.tags.answer))
+        words = read.forced & (after < len(self.tags.answer))
+        forced = words | (read.thinking & (read.written >= read.most))
+        if not forced.any():
+            return scores
+        wanted = torch.where(words, self._words[after.clamp(min=0)], self._close[self._begun(read, input_ids)])
+        rows = forced.nonzero()[:, 0]
+        scores = scores.masked_fill(forced[:, None], -torch.inf)
+        scores[rows, wanted[rows]] = 0.0
         return scores
+
+    def _begun(self, read: Reading, input_ids: Tensor) -> Tensor:
+        """Return how many tokens of a close tag each row ends in: the longest prefix of it that is not all of it."""
+        begun, length = torch.zeros_like(read.written), input_ids.shape[1]
+        for count in range(1, min(len(self.tags.close), length + 1)):
+            ends_so = (input_ids[:, length - count :] == self._close[:count]).all(1) & (read.written >= count)
+            begun = begun.masked_fill(ends_so, count)
+        return begun
 
     def _wait(self, read: Reading, input_ids: Tensor, scores: Tensor) -> Tensor:
         if len(input_ids) != len(self._most):
             raise ApportionError("'thinking.least' and 'thinking.ignore' do not go with beams: leave out 'num_beams'.")
         (wait,), (close,) = self.tags.wait, self.tags.close
-        behind = torch.arange(input_ids.shape[1], device=input_ids.device) >= (self._starts + self._least)[:, None]
-        waits = ((input_ids == wait) & behind).sum(1)
-        off = read.thinking & (read.written < read.most)
-        off &= (read.written < self._least) | (waits < self._ignore)
+        off = read.written < self._least
+        if self._ignores:
+            said = input_ids[:, self._low :] == wait
+            said &= torch.arange(said.shape[1], device=said.device) >= self._behind
+            off |= said.sum(1) < self._ignore
+        off &= read.thinking & (read.written < read.most)
         tag, other = scores[:, close], scores[:, wait]
         self._put_off[input_ids.shape[1]] = off & (tag > other)
         joined = torch.logaddexp(other, tag) if self.sampling else torch.maximum(other, tag)
@@ -188,7 +213,7 @@ class ThinkingForcer(LogitsProcessor):
                 "tokens of rows that come and go."
             )
         if self._starts.device != input_ids.device:
-            for name in ("_starts", "_most", "_least", "_ignore", "_ends", "_close", "_words"):
+            for name in ("_starts", "_most", "_least", "_ignore", "_ends", "_close", "_words", "_behind"):
                 setattr(self, name, getattr(self, name).to(input_ids.device))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apportion._config import Config
+from apportion._config import Config, validate
 from apportion._errors import ApportionError
 
 
@@ -24,6 +24,23 @@ class ThinkingTags(Config):
     close: str = "</think>"
     wait: str = "Wait"
     answer: str | None = None
+
+    @classmethod
+    def parse(cls, value: str | Mapping[str, Any] | ThinkingTags) -> ThinkingTags:
+        """Read ``"<think>,</think>"``, which may go on with ``wait`` and ``answer``, or a mapping of them.
+
+        Raises:
+            ApportionError: Neither, or another number of words.
+        """
+        if not isinstance(value, str):
+            return value if isinstance(value, ThinkingTags) else validate(cls, value, "thinking")
+        words = value.split(",")
+        if not 2 <= len(words) <= 4:
+            raise ApportionError(
+                f"Tags of thinking are an open and a close tag by comma, such as '<think>,</think>', and maybe what is "
+                f"written in place of an end and behind a forced one; '{value}' is none."
+            )
+        return cls(**dict(zip(("open", "close", "wait", "answer"), words, strict=False)))
 
     def ids(self, tokenizer: Any) -> TagIds:  # noqa: ANN401 - a transformers tokenizer
         """Return the words as the tokenizer writes them, each by itself and without its special tokens.
