@@ -97,12 +97,7 @@ def tiny(values):
     if tasks["source"] == "playground":
         return {**values, "model": {**model, "config": config}, "tasks": {**tasks, "scale": 0.02}}
     if tasks["source"] == "scratchpad":
-        return {
-            **values,
-            "model": {**model, "config": config},
-            "tasks": {**tasks, "examples": 40},
-            "budget": "20k processed",
-        }
+        return {**values, "model": {**model, "config": config}, "tasks": {**tasks, "examples": 40}}
     tasks["path"] = tasks["path"].replace("/natural-instructions", "/natural-instructions-mini")
     small = {"config": config, "tokenizer": {"train": "bpe", "vocab_size": 400}}
     return {**values, "model": small, "tasks": tasks}

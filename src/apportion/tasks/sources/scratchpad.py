@@ -29,7 +29,7 @@ class Scratchpad(Source):
 
     Args:
         seed: Decides the problems that are drawn, and how each is thought about; each task draws from its own stream.
-        problem: ``arithmetic``, digits plus, minus and times; ``permutations``, which takes a model more to learn.
+        problem: ``arithmetic``, digits plus, minus and times; ``permutations``, of five, composed.
         examples: Of each task; none takes more than half of the problems that there are, which a finding says.
         steps: The fewest and the most operations of a problem.
         styles: How thinking is written, drawn for each problem alike, one that is named twice twice as often; left out, in
