@@ -71,13 +71,10 @@ class Stops(StoppingCriteria):
             self._limits, self._early = self._limits.to(input_ids.device), self._early.to(input_ids.device)
         beams = len(input_ids) // len(self._limits)
         stops = (self._limits <= input_ids.shape[1]).repeat_interleave(beams)
-        if self._forcer is None:
+        read = None if self._forcer is None else self._forcer.read(input_ids)
+        if self._forcer is None or read is None or not read.ended:
             return stops
-        read = self._forcer.read(input_ids)
-        closed = ~read.thinking
-        if not closed.any():
-            return stops
-        forced, early = read.forced, self._early.repeat_interleave(beams)
+        closed, forced, early = ~read.thinking, read.forced, self._early.repeat_interleave(beams)
         behind = read.written - read.end - forced * len(self._forcer.tags.answer)
         return stops | (closed & ((behind >= self._answer) | (early & ~forced)))
 

@@ -25,11 +25,13 @@ class Reading:
         written: Tokens since thinking began.
         end: How many of them there were when the first close tag was whole, `NEVER` where none is.
         most: The budget of each row.
+        ended: Whether there is a close tag in any row; where there is none most questions need no tensor.
     """
 
     written: Tensor
     end: Tensor
     most: Tensor
+    ended: bool
 
     @property
     def thinking(self) -> Tensor:
@@ -86,6 +88,7 @@ class ThinkingForcer(LogitsProcessor):
         starts = [start] * len(budgets) if isinstance(start, int) else list(start)
         self._starts, self._low, self._high = torch.tensor(starts), min(starts), max(starts)
         self._most = torch.tensor([NEVER if budget.most is None else budget.most for budget in budgets])
+        self._never = torch.full_like(self._most, NEVER)
         self._least = torch.tensor([budget.least for budget in budgets])
         self._ignore = torch.tensor([budget.ignore for budget in budgets])
         self._ends, self._close, self._words = map(torch.tensor, (list(ends), tags.close, [*tags.answer, 0]))
@@ -129,7 +132,8 @@ class ThinkingForcer(LogitsProcessor):
             return self._read[2]
         self._check(input_ids)
         starts, close, length = self._of(self._starts, input_ids), self.tags.close, input_ids.shape[1]
-        written, end, places = length - starts, None, length - self._low - len(close) + 1
+        written, end, places = length - starts, self._of(self._never, input_ids), length - self._low - len(close) + 1
+        ended = False
         if places > 0:
             ids = input_ids[:, self._low :]
             found = ids[:, :places] == close[0]
@@ -137,11 +141,10 @@ class ThinkingForcer(LogitsProcessor):
                 found &= ids[:, offset : offset + places] == close[offset]
             if self._low < self._high:
                 found &= torch.arange(self._low, self._low + places, device=ids.device) >= starts[:, None]
-            if found.any():
+            if ended := bool(found.any()):
                 first = self._low + found.int().argmax(1) + len(close) - starts
                 end = first.masked_fill(~found.any(1), NEVER)
-        end = torch.full_like(starts, NEVER) if end is None else end
-        read = Reading(written, end, self._of(self._most, input_ids))
+        read = Reading(written, end, self._of(self._most, input_ids), ended)
         self._read = input_ids, mark, read
         return read
 
@@ -159,7 +162,8 @@ class ThinkingForcer(LogitsProcessor):
         if self._is_end is None or self._is_end.device != scores.device:
             self._is_end = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
             self._is_end[self._ends] = True
-        return scores.masked_fill(read.thinking[:, None] & self._is_end, -torch.inf)
+        thinking = read.thinking[:, None] & self._is_end if read.ended else self._is_end
+        return scores.masked_fill(thinking, -torch.inf)
 
     def _force(self, read: Reading, input_ids: Tensor, scores: Tensor) -> Tensor:
         after = (read.written - read.end).clamp(max=len(self.tags.answer))
@@ -190,7 +194,10 @@ class ThinkingForcer(LogitsProcessor):
             said = input_ids[:, self._low :] == wait
             said &= torch.arange(said.shape[1], device=said.device) >= self._behind
             off |= said.sum(1) < self._ignore
-        off &= read.thinking & (read.written < read.most)
+        if read.ended:
+            off &= read.thinking
+        if input_ids.shape[1] >= self._first:
+            off &= read.written < read.most
         tag, other = scores[:, close], scores[:, wait]
         self._put_off[input_ids.shape[1]] = off & (tag > other)
         joined = torch.logaddexp(other, tag) if self.sampling else torch.maximum(other, tag)
@@ -213,7 +220,7 @@ class ThinkingForcer(LogitsProcessor):
                 "tokens of rows that come and go."
             )
         if self._starts.device != input_ids.device:
-            for name in ("_starts", "_most", "_least", "_ignore", "_ends", "_close", "_words", "_behind"):
+            for name in ("_starts", "_most", "_never", "_least", "_ignore", "_ends", "_close", "_words", "_behind"):
                 setattr(self, name, getattr(self, name).to(input_ids.device))
 
 
