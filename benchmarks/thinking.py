@@ -1,4 +1,4 @@
-"""Thinking budgets, as ratios within one run.
+"""Thinking budgets, as ratios within one run: medians of the ratios of neighbours, since machines are never idle.
 
     python benchmarks/thinking.py [--json] [--only forcer] [--threads 1]
 
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +27,6 @@ from apportion.decoding.attach import cache_argument
 from apportion.decoding.holding import Stops
 from apportion.thinking.forcer import ThinkingForcer
 from apportion.thinking.tags import TagIds
-from decoding import in_turns, ratio
 
 BATCH, PROMPT, NEW = 32, 64, 64
 LONG = TagIds(open=(5,), close=(6, 7, 8), wait=(9,), answer=())
@@ -87,9 +88,23 @@ def forcer(rounds: int) -> dict[str, Any]:
             "without": step(language, prompt, None, PROMPT, budget),
             "with": step(language, prompt, tags, PROMPT, budget),
         }
-        times = in_turns(steps, rounds)
-        found[f"forcer_overhead{name}"] = ratio(times["with"], times["without"])
-        found[f"forcer_milliseconds{name}"] = {key: round(1000 * seconds, 3) for key, seconds in times.items()}
+        times = paired(steps, rounds)
+        ratios = [a / b for a, b in zip(times["with"], times["without"], strict=True)]
+        found[f"forcer_overhead{name}"] = round(statistics.median(ratios), 3)
+        milliseconds = {key: round(1000 * statistics.median(seconds), 3) for key, seconds in times.items()}
+        found[f"forcer_milliseconds{name}"] = milliseconds
+    return found
+
+
+def paired(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each step in each round, now one first and now the other; the first three do not count."""
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    for done in range(rounds + 3):
+        for name in list(steps)[:: 1 if done % 2 else -1]:
+            started = time.perf_counter()
+            steps[name]()
+            if done >= 3:
+                found[name].append(time.perf_counter() - started)
     return found
 
 

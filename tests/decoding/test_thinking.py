@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from apportion._errors import ApportionError
 from apportion.budget import InferenceBudget, ThinkingBudget
@@ -14,7 +15,8 @@ from apportion.decoding.engine import Engine
 from apportion.decoding.price import price
 from apportion.decoding.requests import Request, requests_of
 from apportion.models.flops import ModelFlops
-from apportion.thinking.tags import TagIds, find
+from apportion.thinking import TagIds, ThinkingForcer
+from apportion.thinking.tags import find
 from tests.evaluation.models import tokenizer
 from tests.references import forcing, rounds
 from tests.thinking.leaning import leaning
@@ -67,6 +69,22 @@ def test_what_it_took_is_the_prompt_and_all_but_the_last_token(batch_size):
         if batch_size == 1:
             work = Work(p + g - 1, p * p + sum(p + i for i in range(1, g)))
             assert one.served.flops == pytest.approx(ModelFlops.of(thinker()).forward(work))
+
+
+def test_its_price_is_what_a_flop_counter_counts():
+    model, (one,) = thinker(), asked(engine(), rows=ROWS[1:2])
+    ids, before = torch.tensor([one.request.ids]), model.config._attn_implementation
+    forcer = ThinkingForcer(LONG, ids.shape[1], [ThinkingBudget(most=9)])
+    model.set_attn_implementation("eager")
+    try:
+        with FlopCounterMode(display=False) as counter:
+            out = model.generate(ids, max_new_tokens=len(one.written), do_sample=False, logits_processor=[forcer])
+    finally:
+        model.set_attn_implementation(before)
+    assert tuple(out[0, ids.shape[1] :].tolist()) == one.written
+    # Generation asks the head for the prompt's last position alone; a price is of whole passes.
+    head = 2 * model.lm_head.weight.numel() * (ids.shape[1] - 1)
+    assert counter.get_total_flops() + head == pytest.approx(one.served.flops)
 
 
 CROSSED = [
@@ -255,6 +273,21 @@ def test_what_cannot_be_held_is_refused(changed, said):
 def test_a_request_cannot_think_where_none_does():
     with pytest.raises(ApportionError, match="has 'thinking' of its own"):
         engine(thinking=None).answer([Request({}, (60, 61), ThinkingBudget(most=3))])
+
+
+def test_thinking_without_a_limit_ends_where_the_model_has_no_more_room():
+    (one,) = asked(engine(thinking="all", answer=200), rows=ROWS[:1])
+    assert not one.forced and len(one.request.ids) + len(one.written) <= 256
+    with pytest.raises(ApportionError, match="A prompt of 300 tokens leaves nothing to think in"):
+        engine(thinking="all").answer([Request({}, (70,) * 298)])
+
+
+def test_rounds_keep_a_total_in_tokens():
+    for total in (30, 34, 60):
+        for one in asked(
+            engine(thinking={"most": 20, "least": 9, "ignore": 2}, total=f"{total} tokens"), rows=ROWS[::2]
+        ):
+            assert len(one.request.ids) + len(one.written) <= total
 
 
 def test_continuous_batching_is_refused_in_a_sentence():

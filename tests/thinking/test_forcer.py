@@ -162,6 +162,15 @@ def test_what_was_put_in_the_place_of_an_end_is_told():
         assert {place for place, kind in enumerate(kinds) if kind == "inserted"} == waits
 
 
+def test_each_row_of_a_batch_has_what_its_own_end_is_put_off_for():
+    model, rows = leaning(ONE), prompts(6, 11)
+    budgets = [ThinkingBudget(most=most, least=least, ignore=ignore) for most, least, ignore in (
+        (20, 0, 0), (20, 0, 2), (20, 9, 0), (20, 6, 1), (5, 5, 3), (0, 0, 1),
+    )]  # fmt: skip
+    for row, budget, one in zip(rows, budgets, written(model, rows, budgets, ONE, ends=(END,)), strict=True):
+        assert one == forcing.think(model, row, ONE, budget, NEW, ends=(END,))
+
+
 def test_no_end_stands_before_the_least():
     model = leaning(ONE)
     for row in prompts(6, 2):

@@ -224,7 +224,7 @@ class InferenceBudget(Config):
         total: FLOPs, or tokens of all kinds.
         tbt, ttft: Seconds between tokens and to the first one: objectives, which nothing is held against yet.
 
-    `generate` holds to ``prompt``, ``answer`` and ``kv``; ``thinking``, ``resident`` and ``total`` are only priced yet.
+    Generation holds to all but the last two; ``resident`` and ``total`` end a request before the token that would be over.
     """
 
     prompt: Tokens = None

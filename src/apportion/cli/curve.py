@@ -115,7 +115,10 @@ def _methods(names: list[str], assignments: list[str]) -> dict[str, CacheMethod]
 
 
 def _columns(cells: Sequence[CurveCell], metric: str) -> dict[str, Callable[[CurveCell], str]]:
-    """Return the table's columns: what is read of the cache where that differs, and thinking where there is some."""
+    """Return the table's columns: what is read of the cache where that differs, and thinking where there is some.
+
+    Where both are, some stand in the file alone: a terminal is no wider.
+    """
     from apportion.reports import words
 
     def score(cell: CurveCell) -> str:
@@ -126,14 +129,16 @@ def _columns(cells: Sequence[CurveCell], metric: str) -> dict[str, Callable[[Cur
     cached = any(cell["kv"] for cell in cells)
     if cached:
         found["budget"] = lambda cell: cell["kv"] or "all"
-    if any("thinking" in cell for cell in cells):
+    if thinks := any("thinking" in cell for cell in cells):
         found["thinking"] = lambda cell: "all" if cell["thinking"] is None else f"{cell['thinking']:,}"
         found["used"] = lambda cell: f"{cell['used']:,.1f}"
-        found["inserted"] = lambda cell: f"{cell['inserted']:,.1f}"
+        if not cached:
+            found["inserted"] = lambda cell: f"{cell['inserted']:,.1f}"
         found["forced"] = lambda cell: f"{cell['forced']:.0%}"
     found[metric] = score
     if cached:
         found["read a step"] = lambda cell: words.size(cell["read_a_step"])
+    if cached and not thinks:
         found["cache at most"] = lambda cell: words.size(cell["resident_peak"])
     return found
 

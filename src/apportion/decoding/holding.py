@@ -31,7 +31,8 @@ def asked_last(model: Any, forcer: ThinkingForcer | None) -> Iterator[None]:  # 
 
     def ordered(*args: Any, **kwargs: Any) -> LogitsProcessorList:  # noqa: ANN401
         asked.append(True)
-        return LogitsProcessorList([forcer.endless, *prepared(*args, **kwargs), forcer])
+        first = [forcer.endless] if forcer.sampling else []
+        return LogitsProcessorList([*first, *prepared(*args, **kwargs), forcer])
 
     model._get_logits_processor = ordered
     try:
@@ -61,7 +62,8 @@ class Stops(StoppingCriteria):
         answer: int = 0,
         early: Sequence[bool] | None = None,
     ) -> None:
-        self._limits = torch.tensor([start + room for start, room in zip(starts, rooms, strict=True)])
+        limits = [start + room for start, room in zip(starts, rooms, strict=True)]
+        self._limits, self._first = torch.tensor(limits), min(limits)
         self._rooms, self._forcer, self._answer = list(rooms), forcer, answer
         self._early = torch.tensor(early or [False] * len(rooms))
 
@@ -70,14 +72,13 @@ class Stops(StoppingCriteria):
         if self._limits.device != input_ids.device:
             self._limits, self._early = self._limits.to(input_ids.device), self._early.to(input_ids.device)
         beams = len(input_ids) // len(self._limits)
-        stops = (self._limits <= input_ids.shape[1]).repeat_interleave(beams)
-        if self._forcer is None:
+        stops = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        if input_ids.shape[1] >= self._first:
+            stops = (self._limits <= input_ids.shape[1]).repeat_interleave(beams)
+        read = None if self._forcer is None else self._forcer.read(input_ids)
+        if self._forcer is None or read is None or not read.ended:
             return stops
-        read = self._forcer.read(input_ids)
-        closed = ~read.thinking
-        if not closed.any():
-            return stops
-        forced, early = read.forced, self._early.repeat_interleave(beams)
+        closed, forced, early = ~read.thinking, read.forced, self._early.repeat_interleave(beams)
         behind = read.written - read.end - forced * len(self._forcer.tags.answer)
         return stops | (closed & ((behind >= self._answer) | (early & ~forced)))
 

@@ -63,7 +63,7 @@ def affordable(
 ) -> tuple[int, str]:
     """Return how many of ``most`` tokens a request may be answered with before a key of its budget is passed, and which.
 
-    Only ``resident`` and ``total`` are looked at. In the same words as `price`: what a method takes is never more.
+    Only ``resident`` and ``total`` are looked at. As in `price`, what a method takes is never more.
 
     Args:
         cache: Empty, of the model and the method.

@@ -101,7 +101,12 @@ class Terms:
         if thinking is None:
             return self.answer
         if thinking.most is None:
-            return (self.positions or prompt) - prompt
+            room = (self.positions or prompt) - prompt
+            if room < 1:
+                raise ApportionError(
+                    f"A prompt of {prompt:,} tokens leaves nothing to think in: the model has {self.positions:,} positions."
+                )
+            return room
         return thinking.most + len(self.forced.forced) + self.answer
 
     def _check(self, budget: ThinkingBudget) -> None:

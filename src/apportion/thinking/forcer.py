@@ -22,14 +22,23 @@ class Reading:
     """What stands in each row of a batch, (rows,) each. All of it follows from the ids, so that beams may change places.
 
     Attributes:
-        written: Tokens since thinking began.
-        end: How many of them there were when the first close tag was whole, `NEVER` where none is.
+        length: Of the ids.
+        starts: Where thinking began in them.
+        end: How many tokens there were since when the first close tag was whole, `NEVER` where none is.
         most: The budget of each row.
+        ended: Whether there is a close tag in any row; where there is none most questions need no tensor.
     """
 
-    written: Tensor
+    length: int
+    starts: Tensor
     end: Tensor
     most: Tensor
+    ended: bool
+
+    @property
+    def written(self) -> Tensor:
+        """Tokens since thinking began."""
+        return self.length - self.starts
 
     @property
     def thinking(self) -> Tensor:
@@ -86,21 +95,22 @@ class ThinkingForcer(LogitsProcessor):
         starts = [start] * len(budgets) if isinstance(start, int) else list(start)
         self._starts, self._low, self._high = torch.tensor(starts), min(starts), max(starts)
         self._most = torch.tensor([NEVER if budget.most is None else budget.most for budget in budgets])
-        self._least = torch.tensor([budget.least for budget in budgets])
+        self._never = torch.full_like(self._most, NEVER)
         self._ignore = torch.tensor([budget.ignore for budget in budgets])
         self._ends, self._close, self._words = map(torch.tensor, (list(ends), tags.close, [*tags.answer, 0]))
         # The shortest ids in which a row has come to its budget.
         self._first = min(at + most for at, most in zip(starts, self._most.tolist(), strict=True))
         self._read: tuple[Tensor, int | None, Reading] | None = None
         self._is_end: Tensor | None = None
-        self._ignores = any(budget.ignore for budget in budgets)
-        self._waits = self._ignores or any(budget.least for budget in budgets)
-        # From which place on, since the first row began, a row's ``wait`` counts.
-        self._behind = (self._starts - self._low + self._least)[:, None]
+        self._waits = any(budget.least or budget.ignore for budget in budgets)
+        # The place in a row's ids before which no end is allowed, and from which on a ``wait`` is counted.
+        behind = [at + budget.least for at, budget in zip(starts, budgets, strict=True)]
+        self._behind, self._behind_all, self._behind_last = torch.tensor(behind), min(behind), max(behind)
+        self._apart = self._behind_all < self._behind_last
         if self._waits and not waits_by_token(tags):
             raise ApportionError(
                 "'thinking.least' and 'thinking.ignore' take a close tag and a 'wait' of one token each to be held token "
-                "by token: use think_in_rounds of apportion.thinking.rounds, as 'apportion generate' does by itself."
+                "by token: use apportion.thinking.think_in_rounds, as 'apportion generate' does by itself."
             )
         # By the length of the ids: in which rows the tag had more score than ``wait``, which took its place.
         self._put_off: dict[int, Tensor] = {}
@@ -112,7 +122,7 @@ class ThinkingForcer(LogitsProcessor):
         if self._waits:
             scores = self._wait(read, input_ids, scores)
         # Before that no row can have come to its budget.
-        return scores if input_ids.shape[1] < self._first else self._force(read, input_ids, scores)
+        return scores if read.length < self._first else self._force(read, input_ids, scores)
 
     def endless(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return the scores with no end of text in rows that think.
@@ -129,19 +139,17 @@ class ThinkingForcer(LogitsProcessor):
             return self._read[2]
         self._check(input_ids)
         starts, close, length = self._of(self._starts, input_ids), self.tags.close, input_ids.shape[1]
-        written, end, places = length - starts, None, length - self._low - len(close) + 1
-        if places > 0:
-            ids = input_ids[:, self._low :]
-            found = ids[:, :places] == close[0]
+        end, ended, last = self._of(self._never, input_ids), False, length - len(close) + 1
+        if last > self._low:
+            found = input_ids[:, self._low : last] == close[0]
             for offset in range(1, len(close)):
-                found &= ids[:, offset : offset + places] == close[offset]
+                found &= input_ids[:, self._low + offset : last + offset] == close[offset]
             if self._low < self._high:
-                found &= torch.arange(self._low, self._low + places, device=ids.device) >= starts[:, None]
-            if found.any():
+                found &= torch.arange(self._low, last, device=found.device) >= starts[:, None]
+            if ended := bool(found.any()):
                 first = self._low + found.int().argmax(1) + len(close) - starts
                 end = first.masked_fill(~found.any(1), NEVER)
-        end = torch.full_like(starts, NEVER) if end is None else end
-        read = Reading(written, end, self._of(self._most, input_ids))
+        read = Reading(length, starts, end, self._of(self._most, input_ids), ended)
         self._read = input_ids, mark, read
         return read
 
@@ -159,7 +167,8 @@ class ThinkingForcer(LogitsProcessor):
         if self._is_end is None or self._is_end.device != scores.device:
             self._is_end = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
             self._is_end[self._ends] = True
-        return scores.masked_fill(read.thinking[:, None] & self._is_end, -torch.inf)
+        thinking = read.thinking[:, None] & self._is_end if read.ended else self._is_end
+        return scores.masked_fill(thinking, -torch.inf)
 
     def _force(self, read: Reading, input_ids: Tensor, scores: Tensor) -> Tensor:
         after = (read.written - read.end).clamp(max=len(self.tags.answer))
@@ -175,7 +184,7 @@ class ThinkingForcer(LogitsProcessor):
 
     def _begun(self, read: Reading, input_ids: Tensor) -> Tensor:
         """Return how many tokens of a close tag each row ends in: the longest prefix of it that is not all of it."""
-        begun, length = torch.zeros_like(read.written), input_ids.shape[1]
+        begun, length = torch.zeros_like(read.starts), read.length
         for count in range(1, min(len(self.tags.close), length + 1)):
             ends_so = (input_ids[:, length - count :] == self._close[:count]).all(1) & (read.written >= count)
             begun = begun.masked_fill(ends_so, count)
@@ -185,16 +194,22 @@ class ThinkingForcer(LogitsProcessor):
         if len(input_ids) != len(self._most):
             raise ApportionError("'thinking.least' and 'thinking.ignore' do not go with beams: leave out 'num_beams'.")
         (wait,), (close,) = self.tags.wait, self.tags.close
-        off = read.written < self._least
-        if self._ignores:
-            said = input_ids[:, self._low :] == wait
-            said &= torch.arange(said.shape[1], device=said.device) >= self._behind
-            off |= said.sum(1) < self._ignore
-        off &= read.thinking & (read.written < read.most)
+        said = input_ids[:, self._behind_all :] == wait
+        if self._apart:
+            places = torch.arange(said.shape[1], device=said.device) + self._behind_all
+            said &= places >= self._behind[:, None]
+        off = said.sum(1) < self._ignore
+        if read.length < self._behind_last:
+            off |= read.length < self._behind
+        if read.ended:
+            off &= read.thinking
+        if read.length >= self._first:
+            off &= read.written < read.most
         tag, other = scores[:, close], scores[:, wait]
-        self._put_off[input_ids.shape[1]] = off & (tag > other)
+        self._put_off[read.length] = off & (tag > other)
         joined = torch.logaddexp(other, tag) if self.sampling else torch.maximum(other, tag)
-        scores = scores.clone()
+        if not len(self._ends):
+            scores = scores.clone()  # else it is no longer the one that was given
         scores[:, wait] = torch.where(off, joined, other)
         scores[:, close] = tag.masked_fill(off, -torch.inf)
         return scores
@@ -213,7 +228,7 @@ class ThinkingForcer(LogitsProcessor):
                 "tokens of rows that come and go."
             )
         if self._starts.device != input_ids.device:
-            for name in ("_starts", "_most", "_least", "_ignore", "_ends", "_close", "_words", "_behind"):
+            for name in ("_starts", "_most", "_never", "_ignore", "_ends", "_close", "_words", "_behind"):
                 setattr(self, name, getattr(self, name).to(input_ids.device))
 
 
