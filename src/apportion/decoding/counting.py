@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 from torch import nn
@@ -90,27 +93,47 @@ class Counting:
             kinds: Of each token that is counted as written.
             again: Whether all that it began with had been read before, and was read again.
         """
-        clock = [0.0]
+        prompt, clock = self._prompts[row], [0.0]
         meter = Meter(self._prices, lambda: clock[0])
-        prompt, width = self._prompts[row], 0
-        steps = 0
-        for made in self._passes:
+        count = meter.waste if again else meter.prefill
+        for made, end in self._read:
+            # A part of the prompt: of a row that is padded, the positions behind its padding.
+            before = max(end - made.width - (self._padded - prompt), 0)
+            now = max(end - (self._padded - prompt), 0)
             clock[0] += made.seconds
-            width += made.width
-            if width <= self._padded:
-                # A part of the prompt: of a row that is padded, the positions behind its padding.
-                before = max(width - made.width - (self._padded - prompt), 0)
-                now = max(width - (self._padded - prompt), 0)
-                count = meter.waste if again else meter.prefill
-                count(now - before, before, padded=made.width)
-            elif steps < generated - 1:
-                steps += 1
-                meter.step(made.attended, padded=made.width)
-                meter.estimated(made.estimated)
-            else:
-                meter.idle(made.width)
-                continue
-            meter.memory(resident=made.resident, side=made.side, host=made.host, read=made.read, moved=made.moved)
-        for kind in kinds:
-            meter.token(kind)
-        return meter.close()
+            count(now - before, before, padded=made.width)
+            _remember(meter, made)
+        steps, idle = self._written
+        done = min(max(generated - 1, 0), len(steps) - 1)
+        took = meter.close() + steps[done]
+        written = Counter(kinds)
+        return replace(
+            took,
+            padded=took.padded + idle[done],
+            **{kind: getattr(took, kind) + number for kind, number in written.items()},
+        )
+
+    @cached_property
+    def _read(self) -> list[tuple[_Pass, int]]:
+        """The passes over parts of the prompt, each with where it ends."""
+        ends = accumulate(made.width for made in self._passes)
+        return [(made, end) for made, end in zip(self._passes, ends, strict=True) if end <= self._padded]
+
+    @cached_property
+    def _written(self) -> tuple[list[Served], list[int]]:
+        """What the first 0, 1, 2, ... decode steps took, the same for every row, and the positions of those behind them."""
+        clock = [0.0]
+        meter, passes = Meter(self._prices, lambda: clock[0]), self._passes[len(self._read) :]
+        found = [Served(requests=0)]
+        for made in passes:
+            clock[0] += made.seconds
+            meter.step(made.attended, padded=made.width)
+            meter.estimated(made.estimated)
+            _remember(meter, made)
+            found.append(replace(meter.close(), requests=0))
+        behind = [0, *accumulate(made.width for made in reversed(passes))]
+        return found, behind[::-1]
+
+
+def _remember(meter: Meter, made: _Pass) -> None:
+    meter.memory(resident=made.resident, side=made.side, host=made.host, read=made.read, moved=made.moved)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, StoppingCriteria
 
-from apportion.thinking.forcer import ThinkingForcer
+from apportion.thinking.forcer import Endless, ThinkingForcer
 from apportion.thinking.tags import find
 
 
@@ -31,7 +31,7 @@ def asked_last(model: Any, forcer: ThinkingForcer | None) -> Iterator[None]:  # 
 
     def ordered(*args: Any, **kwargs: Any) -> LogitsProcessorList:  # noqa: ANN401
         asked.append(True)
-        first = [forcer.endless] if forcer.sampling else []
+        first = [Endless(forcer)] if forcer.sampling else []
         return LogitsProcessorList([*first, *prepared(*args, **kwargs), forcer])
 
     model._get_logits_processor = ordered

@@ -118,18 +118,11 @@ class ThinkingForcer(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return the scores (rows, vocabulary) of the token behind ``input_ids`` (rows, length); those given stay."""
         read = self.read(input_ids)
-        scores = self._endless(read, scores)
+        scores = self.endless(read, scores)
         if self._waits:
             scores = self._wait(read, input_ids, scores)
         # Before that no row can have come to its budget.
         return scores if read.length < self._first else self._force(read, input_ids, scores)
-
-    def endless(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return the scores with no end of text in rows that think.
-
-        As a processor of its own it stands before those that keep the best few: they might keep the end of text alone.
-        """
-        return self._endless(self.read(input_ids), scores)
 
     def read(self, input_ids: Tensor) -> Reading:
         """Return what stands in each row of (rows, length)."""
@@ -161,7 +154,8 @@ class ThinkingForcer(LogitsProcessor):
         start = int(self._starts[row])
         return {length - start for length, rows in self._put_off.items() if rows[row]}
 
-    def _endless(self, read: Reading, scores: Tensor) -> Tensor:
+    def endless(self, read: Reading, scores: Tensor) -> Tensor:
+        """Return the scores with no end of text in rows that think."""
         if not len(self._ends):
             return scores
         if self._is_end is None or self._is_end.device != scores.device:
@@ -230,6 +224,24 @@ class ThinkingForcer(LogitsProcessor):
         if self._starts.device != input_ids.device:
             for name in ("_starts", "_most", "_never", "_ignore", "_ends", "_close", "_words", "_behind"):
                 setattr(self, name, getattr(self, name).to(input_ids.device))
+
+
+class Endless(LogitsProcessor):
+    """Forbids the end of text in rows that think, ahead of all other processors.
+
+    Those that keep the best few might otherwise keep the end of text alone.
+
+    Args:
+        forcer: What reads the rows.
+    """
+
+    def __init__(self, forcer: ThinkingForcer) -> None:
+        super().__init__()
+        self._forcer = forcer
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores (rows, vocabulary) of the token behind ``input_ids`` (rows, length)."""
+        return self._forcer.endless(self._forcer.read(input_ids), scores)
 
 
 def waits_by_token(tags: TagIds) -> bool:
