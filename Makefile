@@ -55,7 +55,7 @@ lint: $(STAMP) ## Check style, format and types.
 bench: export OMP_WAIT_POLICY = PASSIVE
 bench: $(STAMP) ## Run every benchmark, one after the other; each prints its table.
 	$(PIP) -e '.[bench]'
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script; done
 
 site: export NO_MKDOCS_2_WARNING = 1
 site: $(STAMP) ## Build the documentation into site/; a warning is an error.
