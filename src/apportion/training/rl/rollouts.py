@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from torch import nn
@@ -65,14 +66,14 @@ class Rollouts:
         self._longest = max(len(problem.ids) for task in problems for problem in task)
         self.rolled = Rolled()
 
-    @property
+    @cached_property
     def step_price(self) -> Step:
         """What a step takes at most: every problem as long as the longest, every thinking and answer at full length."""
         spec = self.roller.spec
         one, count = self.roller.at_most(self._longest, spec.summaries), spec.prompts * spec.rollouts
         return Step(count * one.generated, count * one.generate, count * one.train)
 
-    @property
+    @cached_property
     def measure_price(self) -> Step:
         """What a measurement takes at most; nothing of it is trained on."""
         parts = [self.measuring.at_most(len(problem.ids), 1) for problem in self._measured]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,7 @@ class Trace:
 
 def segment_of(place: int, budgets: Sequence[int]) -> int:
     """Return the segment that a token of thinking is in, by its index; the last one where it is beyond all budgets."""
-    return min(int(np.searchsorted(budgets, place, side="right")), len(budgets) - 1)
+    return min(bisect_right(budgets, place), len(budgets) - 1)
 
 
 def rewards_of(traces: Sequence[Trace], group: int) -> tuple[np.ndarray, np.ndarray]:
