@@ -16,6 +16,8 @@ from apportion.plans.arms import arm_values
 from apportion.plans.build import load_data
 from apportion.plans.plan import plan_recipe
 from apportion.plans.recipe import is_serving, overridden, parse_recipe, read_yaml
+from apportion.plans.reinforce import plan_reinforcing, reinforce_recipe
+from apportion.plans.reinforcing import is_reinforcing, parse_reinforcing
 from apportion.plans.run import run_recipe
 from apportion.plans.serving import parse_serving, plan_serving
 from apportion.tasks import TasksSpec
@@ -23,7 +25,8 @@ from apportion.tasks import TasksSpec
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "recipes").rglob("*.y*ml"))
 INFERENCE = [path for path in FILES if is_serving(read_yaml(ROOT / path))]
-RECIPES = [path for path in FILES if path not in INFERENCE]
+REINFORCEMENT = [path for path in FILES if is_reinforcing(read_yaml(ROOT / path))]
+RECIPES = [path for path in FILES if path not in (*INFERENCE, *REINFORCEMENT)]
 ARCHITECTURES = {
     "Qwen/Qwen3-0.6B": "qwen3",
     "meta-llama/Llama-3.2-1B": "llama",
@@ -113,6 +116,7 @@ def tasks_of(path, values):
 def test_the_shipped_recipes_are_found():
     assert Path("recipes/inference/kv-budget.yaml") in INFERENCE
     assert all("inference" in str(path) for path in INFERENCE)
+    assert Path("recipes/thinking/brpo.yaml") in REINFORCEMENT
     names = {str(path) for path in RECIPES}
     assert {"recipes/playground.yaml", "recipes/thinking/sft.yaml"} <= names
     for model in ("tiny-llama", "qwen3-0.6b", "llama-3.2-1b", "gemma-3-1b"):
@@ -236,3 +240,24 @@ def test_a_recipe_of_inference_plans_as_its_first_line_says_and_as_it_is(path, m
     assert plan_serving(parse_serving({**values, "cache": "dense"})).longest["read"] > plan.longest["read"]
     with pytest.raises(ApportionError, match=r"Unknown key 'prompt' \(did you mean 'prompts'\?\)"):
         parse_serving({**values, "prompt": 1})
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory, cache):
+    values = tiny(read_yaml(ROOT / "recipes/thinking/sft.yaml"))
+    return run_recipe(parse_recipe({**values, "budget": "2k processed"}), tmp_path_factory.mktemp("start") / "sft").path
+
+
+@pytest.mark.parametrize("path", REINFORCEMENT, ids=str)
+def test_a_recipe_of_reinforcement_runs_from_what_the_other_one_trains(path, start, tmp_path):
+    words = commands_of(path)
+    kind, options = options_of(words)
+    assert words[0] == "apportion" and kind == "reinforce" and Path(options["recipe"]) == path
+    values = read_yaml(ROOT / path)
+    begun = options_of(commands_of(Path("recipes/thinking/sft.yaml")))[1]["out"]
+    assert values["rl"]["start"] == str(begun)
+    tasks = {**values["tasks"], "examples": 40}
+    rl = {**values["rl"], "start": str(start), "prompts": 1, "rollouts": 2}
+    recipe = parse_reinforcing({**values, "rl": rl, "tasks": tasks, "budget": {"generated": 1500}})
+    assert plan_reinforcing(recipe)["steps"] >= 1
+    assert reinforce_recipe(recipe, tmp_path / "run").summary["steps"] >= 1
