@@ -190,6 +190,8 @@ def test_before_and_after_are_measured_on_the_same_problems_by_the_same_draws(st
         ("rl.budgets=[4, 4]", "each larger than the one before"),
         ("rl.budgets=[0, 4]", "above zero"),
         ("rl.budgets=[2, 400]", "128 positions"),
+        ("rl.measured=[8, 2]", "each larger than the one before"),
+        ("rl.measured=[2, 400]", "128 positions"),
         ("rl.prior=unifrm", "uniform"),
         ("rl.prior=[1, 2]", "each of the 3 budgets"),
         ("rl.type=grpo", "one budget, one summary"),

@@ -25,6 +25,7 @@ from apportion.plans.problems import Problems, problems_of
 from apportion.plans.recipe import NEWEST
 from apportion.plans.reinforcing import ReinforceRecipe, tags_of
 from apportion.plans.training import device_name
+from apportion.reports import write_report
 from apportion.runs import RunFolder, read_run
 from apportion.runs.atomic import atomic_write_text, is_write_error, write_error
 from apportion.runs.curve import FILE
@@ -77,10 +78,11 @@ class Reinforcing:
         _check_attention(self.model)
         spec = recipe.rl
         positions = int(getattr(self.model.config, "max_position_embeddings", None) or 2**31)
-        room = positions - spec.budgets[-1] - len(ids.forced) - spec.answer
+        longest = max(spec.budgets[-1], spec.measures[-1])
+        room = positions - longest - len(ids.forced) - spec.answer
         if room < 1:
             raise ApportionError(
-                f"'rl.budgets' go up to {spec.budgets[-1]:,} tokens and 'rl.answer' is {spec.answer}: the model has "
+                f"'rl.budgets' and 'rl.measured' go up to {longest:,} tokens and 'rl.answer' is {spec.answer}: the model has "
                 f"{positions:,} positions, which leaves none for a problem."
             )
         self.problems: Problems = problems_of(inner, self._data, self._tags, ids, room)
@@ -298,12 +300,21 @@ def _check_trl() -> None:
         raise ApportionError(f"TRL {there} is installed, and {wanted}.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reinforced:
     """A finished run of reinforcement: its folder and its summary."""
 
     path: Path
     summary: Mapping[str, Any]
+
+    def report(self) -> Path:
+        """Write ``report.html`` into the run folder and return its path."""
+        return write_report(self.path)
+
+    def __repr__(self) -> str:
+        first, final = (standing["area"] for standing in (self.summary["first"], self.summary["final"]))
+        said = f"{self.summary['name']}, seed {self.summary['seed']}, {self.summary['generated']:,} generated tokens"
+        return f"Reinforced('{self.path}': {said}, area {first:.3f} before and {final:.3f} after)"
 
 
 def plan_reinforcing(recipe: ReinforceRecipe) -> dict[str, Any]:

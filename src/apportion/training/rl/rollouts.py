@@ -61,7 +61,7 @@ class Rollouts:
         self.roller, self._problems, self._measured = roller, problems, measured
         self.sampler, self.p, self._ledger, self._seed = sampler, p, ledger, seed
         spec = roller.spec
-        self.measuring = replace(roller, spec=spec.model_copy(update={"budgets": spec.measured}))
+        self.measuring = replace(roller, spec=spec.model_copy(update={"budgets": spec.measures}))
         self._prior = prior_of(spec.prior, spec.budgets)
         self._longest = max(len(problem.ids) for task in problems for problem in task)
         self.rolled = Rolled()

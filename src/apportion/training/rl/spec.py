@@ -28,6 +28,8 @@ class RlSpec(Config):
         rewards: What an answer is worth.
         answer: Longest answer, in tokens.
         temperature: Of roll-outs, and of answers that are judged.
+        measured: Budgets that answers are measured at, increasing; left out those that are trained toward, or an eighth, a
+            quarter, a half and all of the only one.
     """
 
     type: Literal["brpo", "grpo"] = "brpo"
@@ -41,6 +43,7 @@ class RlSpec(Config):
     rewards: Rewards = Rewards()
     answer: int = Field(default=16, ge=1)
     temperature: float = Field(default=1.0, gt=0)
+    measured: list[int] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -50,9 +53,11 @@ class RlSpec(Config):
             return {"summaries": 1, "baseline": "group", **values}
         return values
 
-    @field_validator("budgets")
+    @field_validator("budgets", "measured")
     @classmethod
-    def _increasing(cls, value: list[int]) -> list[int]:
+    def _increasing(cls, value: list[int] | None) -> list[int] | None:
+        if value is None:
+            return None
         if value[0] < 1 or any(a >= b for a, b in pairwise(value)):
             raise ValueError("must be whole numbers above zero, each larger than the one before")
         return value
@@ -70,10 +75,10 @@ class RlSpec(Config):
         return self
 
     @property
-    def measured(self) -> list[int]:
-        """The budgets that answers are measured at: those that are trained toward, or parts of the only one."""
-        if len(self.budgets) > 1:
-            return self.budgets
+    def measures(self) -> list[int]:
+        """The budgets that answers are measured at."""
+        if self.measured is not None or len(self.budgets) > 1:
+            return self.measured or self.budgets
         return sorted({max(self.budgets[0] // part, 1) for part in (8, 4, 2, 1)})
 
     @property
