@@ -82,7 +82,7 @@ class Reinforcing:
         room = positions - longest - len(ids.forced) - spec.answer
         if room < 1:
             raise ApportionError(
-                f"'rl.budgets' and 'rl.measured' go up to {longest:,} tokens and 'rl.answer' is {spec.answer}: the model has "
+                f"'rl.budgets' and 'rl.measured' go up to {longest:,} tokens, 'rl.answer' is {spec.answer}: the model has "
                 f"{positions:,} positions, which leaves none for a problem."
             )
         self.problems: Problems = problems_of(inner, self._data, self._tags, ids, room)
