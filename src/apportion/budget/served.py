@@ -72,8 +72,12 @@ def means(served: Sequence[Served]) -> dict[str, float]:
     return {name: sum(getattr(one, name) for one in served) / len(served) for name in names}
 
 
-def charge(ledger: Ledger, served: Served, account: Account) -> None:
-    """Charge a request to an account of the ledger: ``generate`` for text that is wanted, ``evaluate`` for judged text."""
+def charge(ledger: Ledger, served: Served, account: Account, *, put: int = 0) -> None:
+    """Charge a request to an account of the ledger: ``generate`` for text that is wanted, ``evaluate`` for judged text.
+
+    ``put``: tokens at the end of its prompt that were put there, such as a close tag behind thinking that was cut; they are
+    charged as inserted.
+    """
     ledger.charge(
         account,
         supervised=0,
@@ -82,7 +86,7 @@ def charge(ledger: Ledger, served: Served, account: Account) -> None:
         flops=served.flops,
         thinking=served.thinking,
         answer=served.answer,
-        inserted=served.inserted,
+        inserted=served.inserted + put,
     )
 
 

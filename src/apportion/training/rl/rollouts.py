@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from torch import nn
 
-from apportion.budget import Account, Ledger, Served
+from apportion.budget import Account, Ledger, Served, charge
 from apportion.budget.allowance import Allowance
 from apportion.training.rl.advantages import brpo, prior_of
 from apportion.training.rl.rolling import Roller, Step
@@ -122,17 +122,8 @@ class Rollouts:
         step: int,
         account: Account,
     ) -> list[Trace]:
-        def charge(served: Served, inserted: int) -> None:
-            self._ledger.charge(
-                account,
-                supervised=0,
-                processed=served.tokens,
-                padded=max(served.padded, served.tokens),
-                flops=served.flops,
-                thinking=served.thinking,
-                answer=served.answer,
-                inserted=served.inserted + inserted,
-            )
+        def charged(served: Served, put: int) -> None:
+            charge(self._ledger, served, account, put=put)
 
         seed = (2 * self._seed + stream) * _STEPS + step
-        return roller.traces(model, problems, charge, summaries=summaries, seed=seed)
+        return roller.traces(model, problems, charged, summaries=summaries, seed=seed)
