@@ -16,6 +16,7 @@ from apportion.plans.recipe import overridden, parse_recipe
 from apportion.plans.reinforce import Reinforcing, plan_reinforcing, reinforce_recipe
 from apportion.plans.reinforcing import parse_reinforcing
 from apportion.plans.run import run_recipe
+from apportion.runs import read_run
 
 SFT: dict[str, Any] = {
     "model": {
@@ -212,6 +213,22 @@ def test_bad_input_ends_in_a_sentence_and_leaves_nothing(start, tmp_path, assign
     assert said in str(error.value)
     assert str(error.value).count("\n") == 0
     assert not (tmp_path / "run").exists()
+
+
+def test_it_goes_on_from_a_run_of_its_own_kind_in_half_precision_and_eager_attention(start, tmp_path):
+    first = reinforce_recipe(recipe(start, "budget={generated: 500}"), tmp_path / "first")
+    assert read_run(first.path).recipe["thinking"] == {"open": "<think>", "close": "</think>", "wait": "Wait"}
+    config = first.path / "model" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "attn_implementation": "eager"}))
+    second = recipe(first.path, "budget={generated: 500}", "training.bf16=true")
+    assert reinforce_recipe(second, tmp_path / "second").summary["steps"] >= 1
+
+
+def test_an_adapter_is_no_start(start, tmp_path):
+    values = {**SFT, "lora": {"r": 2}, "budget": 300}
+    adapter = run_recipe(parse_recipe(values), tmp_path / "adapter").path
+    with pytest.raises(ApportionError, match="trained an adapter"):
+        recipe(adapter)
 
 
 def test_a_start_without_tags_or_unfinished_is_refused(start, tmp_path):

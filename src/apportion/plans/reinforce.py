@@ -17,13 +17,14 @@ from torch import nn
 
 import apportion
 from apportion._errors import ApportionError
+from apportion._ranks import world
 from apportion.budget import ACCOUNTS, Budget, Ledger
 from apportion.models import KINDS
 from apportion.plans.arguments import checked, training_arguments
 from apportion.plans.build import load_data
 from apportion.plans.problems import Problems, problems_of
 from apportion.plans.recipe import NEWEST
-from apportion.plans.reinforcing import ReinforceRecipe, tags_of
+from apportion.plans.reinforcing import ReinforceRecipe
 from apportion.plans.training import device_name
 from apportion.reports import write_report
 from apportion.runs import RunFolder, read_run
@@ -69,9 +70,11 @@ class Reinforcing:
         self.recipe, self._out = recipe, out
         inner = recipe.inner()
         self._inner = inner
-        self._tags, self._data = tags_of(recipe), load_data(inner)
+        assert recipe.thinking is not None, "a parsed recipe has the start's tags"
+        self._tags, self._data = recipe.thinking, load_data(inner)
         ids = self._tags.ids(self._data.tokenizer)
-        kind = KINDS.build(read_run(recipe.start).recipe["kind"], "kind")
+        # A run of reinforcement names no kind: what it trained is a causal model.
+        kind = KINDS.build(read_run(recipe.start).recipe.get("kind", "causal"), "kind")
         if not kind.answers:
             raise kind.refusal("Reinforcement")
         self.model: Any = kind.trained(recipe.start / "model")
@@ -348,6 +351,8 @@ def reinforce_recipe(recipe: ReinforceRecipe, out: str | Path, show: Show | None
         ApportionError: Anything wrong with recipe, start, tasks or folder; before training starts nothing is written.
     """
     _check_trl()
+    if world() > 1:
+        raise ApportionError("Reinforcement runs in one process: start it without torchrun or 'accelerate launch'.")
     recipe.tasks.keep_out(Path(out))
     RunFolder.check(out, recipe.resolved())
     stage = Reinforcing(recipe, Path(out))

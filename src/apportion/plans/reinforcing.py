@@ -27,10 +27,11 @@ class ReinforceRecipe(Config):
     """Problems to be thought about within budgets, as the YAML file says it.
 
     ``budget`` is in generated tokens (``{generated: 2M}``) or FLOPs. ``validation`` says how often, and on how many problems
-    of each task's reporting half, the accuracy at each budget is measured.
+    of each task's reporting half, the accuracy at each budget is measured. ``thinking`` left out is the start's.
     """
 
     rl: RlSpec
+    thinking: ThinkingTags | None = None
     tasks: TasksSpec
     budget: str | int | float | dict[str, str | int | float]
     mixture: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
@@ -61,8 +62,7 @@ class ReinforceRecipe(Config):
 
         Its budget is none of this one's.
         """
-        values = self.resolved()
-        values.pop("rl")
+        values = {key: value for key, value in self.resolved().items() if key not in ("rl", "thinking")}
         # Rows are roll-outs; what is left of this is the size that Hugging Face's arguments ask for.
         return validate(Recipe, {**values, "model": {"name": str(self.start / "model")}, "budget": "100%"}, "")
 
@@ -105,15 +105,14 @@ def parse_reinforcing(values: Mapping[str, Any]) -> ReinforceRecipe:
             f"'mixture.type: {recipe.mixture['type']}' follows losses or gradients, of which reinforcement has none: take "
             "uniform, proportional, temperature or fixed."
         )
-    tags_of(recipe)
-    return recipe
+    return recipe.model_copy(update={"thinking": _started(recipe)})
 
 
-def tags_of(recipe: ReinforceRecipe) -> ThinkingTags:
-    """Return the tags that the start's model was trained to think between.
+def _started(recipe: ReinforceRecipe) -> ThinkingTags:
+    """Return the tags that the start's model thinks between: those of this recipe, or of the start's own.
 
     Raises:
-        ApportionError: No finished run, or one that names no tags.
+        ApportionError: No finished run of a whole model, or one that names no tags.
     """
     if not recipe.start.is_dir() or not is_run(recipe.start):
         raise ApportionError(f"'rl.start' is '{recipe.rl.start}', which is no run: name the folder of a finished one.")
@@ -122,11 +121,18 @@ def tags_of(recipe: ReinforceRecipe) -> ThinkingTags:
         raise ApportionError(
             f"'rl.start' is '{recipe.rl.start}', a run that is not finished: the command that began it goes on with it."
         )
+    if run.recipe.get("lora") is not None:
+        raise ApportionError(
+            f"The run '{recipe.rl.start}' trained an adapter, and reinforcement trains whole models: start from a run "
+            "without 'lora'."
+        )
+    if recipe.thinking is not None:
+        return recipe.thinking
     block = run.recipe.get("thinking")
     if block is None:
         raise ApportionError(
             f"The run '{recipe.rl.start}' names no tags to think between: start from one whose recipe has a "
-            "block 'thinking', such as recipes/thinking/sft.yaml."
+            "block 'thinking', such as recipes/thinking/sft.yaml, or give that block here."
         )
     known = {key: block[key] for key in ThinkingTags.model_fields if key in block}
     return validate(ThinkingTags, known, "thinking")

@@ -141,10 +141,13 @@ class Reinforcer(Budgeted, GRPOTrainer):
         """Return log-probability and entropy of each token behind the prompts, (rows, T), by the rows' own layout."""
         labels = input_ids.masked_fill(attention_mask == 0, -100)
         labels[:, :-logits_to_keep] = -100
+        device = input_ids.device.type
         with self.accelerator.autocast():
+            mixed = torch.is_autocast_enabled(device)
+            dtype = torch.get_autocast_dtype(device) if mixed else next(model.parameters()).dtype
             out: Any = model(
                 input_ids=input_ids,
-                attention_mask=additive(self._layout["seen"], next(model.parameters()).dtype),
+                attention_mask=additive(self._layout["seen"], dtype),
                 position_ids=self._layout["position_ids"],
                 labels=labels,
                 fused_lm_head=True,
