@@ -2,12 +2,16 @@
 
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 from studies.kv_budgets import recall
 from studies.natural import VALIDATION
 from studies.slices import recorded
+from studies.thinking.arms import ARMS as THINKING
+from studies.thinking.arms import TASKS
+from studies.thinking.run import recipe_of
 from studies.tokens_to_target.cells import ARMS, ablation, generated, groups, natural, sweep, tuning
 from studies.tokens_to_target.paper import LAMBDAS, TAUS, paper_generated, paper_natural, paper_sweep, paper_tuning
 from studies.tokens_to_target.suites import COPIES, NOISE, SHARE, SUITES, VALIDATED
@@ -15,6 +19,7 @@ from studies.tokens_to_target.summarise import sign_test
 from studies.weights.pools import SPOILT, spoilt
 
 from apportion.tasks.splits import normalised, position
+from apportion.training.rl.spec import RlSpec
 
 
 @pytest.mark.parametrize("name", sorted(SUITES))
@@ -99,3 +104,19 @@ def test_what_the_study_asks_has_one_right_answer_in_its_context():
     held = dict(divmod(token, recall.VALUES) for token in ids if token < recall.KEY)
     assert len(held) == 32 and len(set(keys)) == 16
     assert [recall.VALUE + held[key - recall.KEY] for key in keys] == list(values)
+
+
+def test_arms_of_the_thinking_study_are_recipes_that_differ_in_what_they_are_named_for(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    task = TASKS["arithmetic"]
+    made = {arm: recipe_of(task, arm, 1) for arm, block in THINKING.items() if block is not None}
+    specs = {arm: RlSpec(**recipe["rl"]) for arm, recipe in made.items()}
+    assert {recipe["budget"]["generated"] for recipe in made.values()} == {task.generated}
+    assert {recipe["seed"] for recipe in made.values()} == {1}
+    assert len({spec.title for spec in specs.values()}) == len(specs)
+    for arm, spec in specs.items():
+        assert spec.type == arm.partition("-")[0] and spec.budgets[-1] == task.budgets[-1]
+        assert (spec.rewards.length is not None) == arm.endswith("length")
+    assert specs["brpo-linear"].prior == "linear" and specs["brpo-uniform-own"].baseline == "own"
+    # What is judged is finer than what is trained toward, and the same for all.
+    assert set(task.budgets) <= set(task.measured)
