@@ -252,13 +252,14 @@ class Reinforcing:
 
     def _close(self, folder: RunFolder, recorder: RlRecorder) -> None:
         measured = {"before": recorder.first, "after": recorder.final}
-        keys = ("budgets", "accuracy", "error", "used", "forced")
-        cells = [
-            {"name": name, **dict(zip(("thinking", "score", "error", "used", "forced"), row, strict=True))}
-            for name, curve in measured.items()
-            if curve is not None
-            for row in zip(*(curve[key] for key in keys), strict=True)  # type: ignore[literal-required]
-        ]
+        cells: list[dict[str, Any]] = []
+        for name, curve in measured.items():
+            assert curve is not None, "a run is measured before its first step and after its last"
+            columns = (curve["budgets"], curve["accuracy"], curve["error"], curve["used"], curve["forced"])
+            cells += [
+                {"name": name, "thinking": budget, "score": score, "error": error, "used": used, "forced": forced}
+                for budget, score, error, used, forced in zip(*columns, strict=True)
+            ]
         record = {
             "settings": {"model": str(folder.path), "metric": "exact", "prompts": len(self.problems.measured)},
             "device": self.summary["device"],
