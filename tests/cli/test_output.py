@@ -12,7 +12,22 @@ from apportion.plans import progress
 from apportion.tasks import load_tasks, train_tokenizer
 from tests.cli.command import ask
 
-COMMANDS = ("init", "tasks", "plan", "train", "compare", "select", "evaluate", "report", "export", "hypernet")
+COMMANDS = (
+    "init",
+    "tasks",
+    "plan",
+    "train",
+    "compare",
+    "select",
+    "evaluate",
+    "report",
+    "export",
+    "hypernet",
+    "generate",
+    "curve",
+    "profile",
+    "reinforce",
+)
 
 
 def test_help_lists_every_command_in_full(capsys, monkeypatch):

@@ -49,7 +49,7 @@ def curve(  # noqa: PLR0913, PLR0917 - a command's options
     batch_size: BatchSize = 1,
     as_json: Json = False,
 ) -> None:
-    """Score answers against what is read of the cache, by method, and against how long is thought.
+    """Score answers against what is read of the cache, or thought.
 
     The dense line is beside. Rows with a 'reference' are judged by it; without, answers are compared with the dense ones,
     after thinking without a limit. Stopped, the same command goes on. Of a run the curve stands in its report.

@@ -98,7 +98,7 @@ def generate(  # noqa: PLR0913, PLR0917 - a command's options
     seed: Annotated[int, typer.Option(min=0, help="Of draws, where answers are sampled.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Answer prompts, under a budget of what is read of the cache and how long is thought.
+    """Answer prompts, under budgets of the cache and of thinking.
 
     Each line of the file holds the prompt, the answer and the tokens by kind; FILE.inference.json says what all of it took.
     Stopped, the same command goes on.

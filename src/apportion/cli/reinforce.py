@@ -13,10 +13,10 @@ def reinforce(
     out: RunOut = None,
     as_json: Json = False,
 ) -> None:
-    """Train a finished run on, by rewards for answers within budgets of thinking.
+    """Train a run on, by rewards within budgets of thinking.
 
-    The recipe's 'rl' block names the run, the budgets and GRPO or BRPO. Where the folder holds an unfinished run of the same
-    recipe, it goes on from its last checkpoint.
+    The recipe's 'rl' block names a finished run, the budgets, and GRPO or BRPO. Where the folder holds an unfinished run of
+    the same recipe, it goes on from its last checkpoint.
     """
     from apportion.plans.reinforcing import parse_reinforcing
 
