@@ -18,7 +18,7 @@ def reinforce_table(run: RunRecord) -> Table:
 
     Whether that is more is said by the 95 % intervals, see `apportion.reports.rl.verdict.verdict`.
     """
-    table = Table(pad_edge=False, caption=_caption(run), caption_justify="left", caption_style="dim")
+    table = Table(caption=_caption(run), caption_justify="left", caption_style="dim")
     table.add_column("budget", justify="right", no_wrap=True)
     for name in ("right answers", "95 %", "tokens used", "cut off"):
         table.add_column(name, justify="right", no_wrap=True)
