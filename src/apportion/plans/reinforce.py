@@ -138,7 +138,7 @@ class Reinforcing:
     def spending(self) -> dict[str, dict[str, float]]:
         """Return the most that each account is charged, ``generated`` tokens and ``flops``."""
         step, once, steps = self.rollouts.step_price, self.rollouts.measure_price, self.steps
-        times = min(math.ceil(1 / self.recipe.validation.cadence - 1e-9), steps) + 1
+        times = min(math.ceil(1 / self.recipe.every - 1e-9), steps) + 1
         return {
             "generate": {"generated": steps * step.generated, "flops": steps * step.generate},
             "train": {"generated": 0, "flops": steps * step.train},
@@ -162,7 +162,7 @@ class Reinforcing:
                 folder.truncate_history(lines.get(name, 0), name)
         recorder = RlRecorder(
             self.rollouts,
-            every=self.recipe.validation.cadence,
+            every=self.recipe.every,
             ledger=self.ledger,
             tasks=self._names,
             append=lambda name, record: folder.append_history(record, name),

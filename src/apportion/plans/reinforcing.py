@@ -19,6 +19,8 @@ from apportion.tasks.files import expand
 from apportion.thinking.tags import ThinkingTags
 from apportion.training.rl.spec import RlSpec
 
+# Share of the budget between measurements, where the recipe says nothing.
+EVERY = 0.25
 # Of the training block, what the roll-outs decide.
 _OWNED = {"per_device_train_batch_size": "'rl.prompts' and 'rl.rollouts' decide what a step is"}
 
@@ -35,7 +37,7 @@ class ReinforceRecipe(Config):
     tasks: TasksSpec
     budget: str | int | float | dict[str, str | int | float]
     mixture: dict[str, Any] = Field(default_factory=lambda: {"type": "uniform"})
-    validation: ValidationSpec = ValidationSpec(every=0.25, examples_per_task=16)
+    validation: ValidationSpec = ValidationSpec()
     training: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
 
@@ -51,6 +53,11 @@ class ReinforceRecipe(Config):
     @classmethod
     def _named(cls, value: object) -> object:
         return as_block("mixture", value)
+
+    @property
+    def every(self) -> float:
+        """Share of the budget between measurements."""
+        return self.validation.every or EVERY
 
     @property
     def start(self) -> Path:
