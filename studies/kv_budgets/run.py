@@ -1,6 +1,6 @@
 """Accuracy against what a decode step reads, for every way of reading a cache; see README.md here.
 
-    python -m studies.kv_budgets.run [--minutes 9] [--seeds 0,1,2] [--length 4096] [--perplexity]
+    python -m studies.kv_budgets.run [--minutes 9] [--seeds 0,1,2] [--length 4096] [--arms adamas,quest] [--perplexity]
 
 Trains what is missing (some minutes a seed), asks what was not asked yet, and writes result.json; call it until nothing is
 left. Each context is read once by a method, whole; then each budget is asked of a copy of its cache, in one decode step.
@@ -177,6 +177,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--length", type=int, default=4096)
     parser.add_argument("--model", default="llama")
+    parser.add_argument("--arms", help="those alone, by comma")
     parser.add_argument("--perplexity", action="store_true", help="of a model of the house on real texts too")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -185,6 +186,8 @@ def main() -> None:
     started, left = time.monotonic(), 0
     for seed in map(int, args.seeds.split(",")):
         for name, block in {"dense": {"type": "dense"}, **arms()}.items():
+            if args.arms and name not in ("dense", *args.arms.split(",")):
+                continue
             key = ("recall", args.model, seed, args.length, name)
             if any((c["task"], c["model"], c["seed"], c["length"], c["arm"]) == key for c in held):
                 continue
