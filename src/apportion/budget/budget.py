@@ -24,8 +24,12 @@ _NUMBER = re.compile(
 )
 _SCALES = {"": Decimal(1), "%": Decimal(1), "k": Decimal(10) ** 3, "m": Decimal(10) ** 6, "b": Decimal(10) ** 9}
 _SCALES["t"] = Decimal(10) ** 12
-_KEYS: dict[str, Unit] = {"supervised": "supervised", "processed": "processed", "total": "flops"}
-_KEYS["generated"] = "generated"
+_KEYS: dict[str, Unit] = {
+    "supervised": "supervised",
+    "processed": "processed",
+    "generated": "generated",
+    "total": "flops",
+}
 _LARGEST = Decimal(10) ** 40
 
 

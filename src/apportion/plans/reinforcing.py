@@ -70,7 +70,6 @@ class ReinforceRecipe(Config):
         Its budget is none of this one's.
         """
         values = {key: value for key, value in self.resolved().items() if key not in ("rl", "thinking")}
-        # Rows are roll-outs; what is left of this is the size that Hugging Face's arguments ask for.
         return validate(Recipe, {**values, "model": {"name": str(self.start / "model")}, "budget": "100%"}, "")
 
     def resolved(self) -> dict[str, Any]:

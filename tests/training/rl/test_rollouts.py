@@ -27,7 +27,7 @@ def net():
     return model().eval()
 
 
-def rollouts(net, budget, *, seed=0, tasks=(3, 2), p=(0.75, 0.25), **settings):
+def rollouts(net, budget, *, seed=0, tasks=(3, 2), p=(0.75, 0.25), most=None, **settings):
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<pad>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>")
     spec = RlSpec(start="", **{"budgets": [1, 3], "rollouts": 2, "summaries": 2, "prompts": 1, "answer": 2} | settings)
@@ -36,7 +36,7 @@ def rollouts(net, budget, *, seed=0, tasks=(3, 2), p=(0.75, 0.25), **settings):
         [Problem(f"t{task}", {"prompt": ""}, (*range(2, 3 + task + i), 20), ("a",)) for i in range(count)]
         for task, count in enumerate(tasks)
     ]
-    sampler = TaskSampler(list(tasks), [np.ones(count, np.int64) for count in tasks], seed=seed)
+    sampler = TaskSampler(list(tasks), [np.ones(count, np.int64) for count in tasks], seed=seed, max_epochs=most)
     return Rollouts(roller, made, made[0][:1], sampler=sampler, p=np.array(p), ledger=Ledger(budget), seed=seed)
 
 
@@ -83,6 +83,13 @@ def test_tasks_are_drawn_by_the_mixture(net):
         rolling.roll(net, step)
         drawn += [trace.problem.task for trace in rolling.rolled.traces[::2]]
     assert drawn.count("t0") == 12 and drawn.count("t1") == 4
+
+
+def test_it_ends_where_every_problem_was_seen_as_often_as_it_may_be(net):
+    rolling = rollouts(net, Budget("generated", 10**6), most=1, prompts=2)
+    steps, left = spend(rolling, net)
+    assert steps == 3 and left > 0
+    assert rolling.sampler.drawn_examples.tolist() == [3, 2]
 
 
 def test_a_step_is_the_same_whenever_it_is_made(net):

@@ -14,6 +14,7 @@ from apportion.budget.prices import Prices, Work
 from apportion.caches import CACHES
 from apportion.decoding.engine import Answered, Engine
 from apportion.decoding.requests import Request
+from apportion.thinking.rewards import judged
 from apportion.thinking.tags import TagIds, ThinkingTags
 from apportion.training.rl.spec import RlSpec
 from apportion.training.rl.traces import Ids, Problem, Summary, Trace, segment_of
@@ -145,8 +146,7 @@ class Roller:
     def _summary(self, problem: Problem, begun: _Begun, budget: int, ids: Ids) -> Summary:
         ends = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
         shown: Any = self.tokenizer.decode([token for token in ids if token not in ends])
-        formed = bool(shown.strip()) and self.tags.close not in shown
-        right = formed and shown.strip() in {reference.strip() for reference in problem.references}
+        right, formed = judged(self.tags.close + shown, self.tags, problem.references)
         most = self.spec.budgets[budget]
         reward = self.spec.rewards.worth(
             right=right, formed=formed, thinking=min(len(begun.thinking), most), budget=most

@@ -87,7 +87,7 @@ class Rollouts:
         return Allowance(self._ledger, self.measure_price.generate).affords(step.generate + step.train)
 
     def roll(self, model: nn.Module, step: int) -> list[Row]:
-        """Return the rows of a step, one a roll-out; none where the budget leaves no whole step.
+        """Return the rows of a step, one a roll-out; none where the budget leaves no whole step, or the mixture no problem.
 
         Cost: charged to `generate`.
         """
@@ -95,6 +95,8 @@ class Rollouts:
             return []
         spec = self.roller.spec
         drawn = [self._problems[task][index] for task, index in self.sampler.draw(self.p, spec.prompts)]
+        if not drawn:  # all tasks have reached 'max_epochs'
+            return []
         grouped = [problem for problem in drawn for _ in range(spec.rollouts)]
         traces = self._traces(self.roller, model, grouped, spec.summaries, _TRAINING, step, "generate")
         rewards, ends = rewards_of(traces, spec.rollouts)
